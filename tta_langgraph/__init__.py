@@ -1,0 +1,1 @@
+"""Budget-aware reasoning for LangGraph."""
