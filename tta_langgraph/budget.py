@@ -1,0 +1,316 @@
+"""What an episode may spend, what it has spent, and the state object that carries both through a graph.
+
+`Budget` is the frozen wish, `Usage` a consumption, `Charge` one settled consumption with a unique id, and
+`BudgetTracker` the value of the graph's `budget` channel. The tracker is a *set* of charges under a union
+reducer (`merge_budget`), so fan-out, retries, replays and resumes can neither lose nor double a charge.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tta_langgraph.errors import BudgetError
+
+Dimension = Literal["tokens", "prompt_tokens", "completion_tokens", "seconds", "usd", "model_calls", "executions"]
+DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
+"""Every dimension a budget can limit, in the order in which errors and tables name them."""
+
+ADDITIVE: tuple[Dimension, ...] = tuple(d for d in DIMENSIONS if d != "seconds")
+"""The dimensions that add up over charges; wall-clock does not (parallel calls overlap)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Usage:
+    """What was consumed. Every field adds up, but `seconds` is busy time, not wall-clock: parallel calls overlap."""
+
+    prompt_tokens: int = 0
+    """Tokens read by the model, cached ones included."""
+    completion_tokens: int = 0
+    """Tokens written by the model, reasoning included."""
+    cached_tokens: int = 0
+    """Part of `prompt_tokens` that a prefix cache served."""
+    seconds: float = 0.0
+    """Busy seconds: the latency of the call or the runtime of the query."""
+    usd: float = 0.0
+    """US dollars; 0 where no price is known."""
+    model_calls: int = 0
+    """Requests to a model, failed ones included."""
+    executions: int = 0
+    """Queries or tools run."""
+
+    @property
+    def tokens(self) -> int:
+        """Prompt and completion tokens together."""
+        return self.prompt_tokens + self.completion_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+            seconds=self.seconds + other.seconds,
+            usd=self.usd + other.usd,
+            model_calls=self.model_calls + other.model_calls,
+            executions=self.executions + other.executions,
+        )
+
+    def to_dict(self) -> dict[str, float]:
+        """The non-zero fields and `tokens`, for logs and JSON."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {"tokens": self.tokens, **{name: value for name, value in values.items() if value}}
+
+
+class Reserve(BaseModel):
+    """What is held back for a final answer: nothing but a call marked `final` may touch it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tokens: int = Field(default=0, ge=0)
+    """Tokens held back."""
+    seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Seconds held back."""
+
+
+class Budget(BaseModel):
+    """The limits of one episode. None means that a dimension is not limited; zero and less are refused.
+
+    Example:
+        ```python
+        budget = Budget(tokens=4_000, seconds=8, reserve={"tokens": 300, "seconds": 1})
+        ```
+
+    Raises:
+        BudgetError: a limit is zero, negative, NaN or infinite, a dimension is unknown, or the reserve is
+            larger than the limit it is held back from.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tokens: int | None = Field(default=None, gt=0)
+    """Prompt and completion tokens together."""
+    prompt_tokens: int | None = Field(default=None, gt=0)
+    """Tokens read by models."""
+    completion_tokens: int | None = Field(default=None, gt=0)
+    """Tokens written by models."""
+    seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Time from the start of the episode to its deadline."""
+    usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """US dollars; every model called must have a known price."""
+    model_calls: int | None = Field(default=None, gt=0)
+    """Requests to models, failed ones included."""
+    executions: int | None = Field(default=None, gt=0)
+    """Queries or tools run."""
+    reserve: Reserve = Reserve()
+    """Held back for a final answer; a plain number means tokens."""
+    clock: Literal["wall", "active"] = "wall"
+    """`wall` counts all time since the start; `active` does not count time spent interrupted."""
+    on_exhausted: Literal["best", "raise"] = "best"
+    """End with the best answer so far, or raise `BudgetExceededError`."""
+
+    def __init__(self, **limits: Any) -> None:
+        reserve = limits.get("reserve")
+        if isinstance(reserve, int | float) and not isinstance(reserve, bool):
+            limits["reserve"] = {"tokens": reserve}
+        elif reserve is None:
+            limits.pop("reserve", None)
+        try:
+            super().__init__(**limits)
+        except ValidationError as error:
+            raise _budget_error(error) from None
+        for name in ("tokens", "seconds"):
+            limit, held = getattr(self, name), getattr(self.reserve, name)
+            if limit is not None and held >= limit:
+                raise BudgetError(
+                    f"the reserve of {held:g} {name} leaves nothing of the limit of {limit:g}",
+                    where=f"Budget.reserve.{name}",
+                    remedy=f"Hold back less than {limit:g} {name}, or raise Budget.{name}",
+                )
+
+    @classmethod
+    def coerce(cls, value: Budget | Mapping[str, Any] | int | None) -> Budget:
+        """Turns a plain number (tokens), a mapping or None (no limits) into a `Budget`.
+
+        Raises:
+            BudgetError: the value is none of these, or not a valid budget.
+        """
+        if isinstance(value, Budget):
+            return value
+        if value is None:
+            return cls()
+        if isinstance(value, Mapping):
+            return cls(**value)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return cls(tokens=value)
+        raise BudgetError(
+            f"cannot read a budget from {type(value).__name__}",
+            where="budget",
+            remedy="Pass Budget(tokens=..., seconds=...), a mapping of its fields, or a number of tokens",
+        )
+
+    @cached_property
+    def limits(self) -> dict[Dimension, float]:
+        """The limited dimensions and their limits."""
+        found = {name: getattr(self, name) for name in DIMENSIONS}
+        return {name: float(limit) for name, limit in found.items() if limit is not None}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Charge:
+    """One settled consumption. The id is unique per call attempt, which makes a set of charges idempotent."""
+
+    id: str
+    """Unique id of the call attempt."""
+    usage: Usage
+    """What it consumed."""
+    source: str = ""
+    """Who spent: the node, model or tool."""
+    at: float = 0.0
+    """Unix time in seconds at which it was settled."""
+    estimated: bool = False
+    """True if the usage was unknown and the full reservation was charged."""
+    note: str = ""
+    """Why, where that is not obvious: `cancelled`, `failed: 503`, `killed`, …"""
+
+
+@dataclass(frozen=True, slots=True)
+class Remaining:
+    """What is left in each dimension, before the reserve; `inf` where there is no limit, never below 0."""
+
+    tokens: float = math.inf
+    prompt_tokens: float = math.inf
+    completion_tokens: float = math.inf
+    seconds: float = math.inf
+    usd: float = math.inf
+    model_calls: float = math.inf
+    executions: float = math.inf
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetTracker:
+    """The state object of the graph: limits, charges and clock of one episode.
+
+    Put a `Budget` into the graph's input under `budget`; the reducer starts the clock and turns it into a
+    tracker. Read `state["budget"].remaining.tokens` or `.seconds` anywhere.
+    """
+
+    episode: str = ""
+    """Unique id of the episode; empty until a budget was set."""
+    budget: Budget = field(default_factory=Budget)
+    """The limits."""
+    started: float = 0.0
+    """Unix time in seconds at which the budget was set."""
+    charges: dict[str, Charge] = field(default_factory=dict)
+    """Settled charges by id."""
+    active: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Per invocation of the graph, the first and last Unix time (seconds) at which it was seen working."""
+    parent: BudgetTracker | None = None
+    """The tracker this one was cut from, if it is nested."""
+
+    @classmethod
+    def start(cls, budget: Budget | Mapping[str, Any] | int | None, *, parent: BudgetTracker | None = None) -> BudgetTracker:
+        """Starts the clock of a new episode under `budget`."""
+        return cls(episode=uuid.uuid4().hex, budget=Budget.coerce(budget), started=time.time(), parent=parent)
+
+    def nested(self, budget: Budget | Mapping[str, Any] | int) -> BudgetTracker:
+        """Cuts a smaller budget for a sub-graph or a `Send` branch; its charges count here too."""
+        return self.start(budget, parent=replace(self, parent=self.parent))
+
+    @cached_property
+    def usage(self) -> Usage:
+        """The sum of all charges; `seconds` is busy time."""
+        total = Usage()
+        for charge in self.charges.values():
+            total = total + charge.usage
+        return total
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds consumed on the budget's clock: wall seconds since the start, or active seconds."""
+        if not self.episode:
+            return 0.0
+        if self.budget.clock == "wall":
+            return max(0.0, time.time() - self.started)
+        return union_seconds(self.active.values())
+
+    @property
+    def spent(self) -> dict[Dimension, float]:
+        """Consumed per dimension; `seconds` on the budget's clock."""
+        usage = self.usage
+        return {name: self.elapsed if name == "seconds" else getattr(usage, name) for name in DIMENSIONS}
+
+    @property
+    def remaining(self) -> Remaining:
+        """What is left per dimension (tokens, seconds, US dollars, calls); `inf` where unlimited.
+
+        A nested budget has at most what its parent has left.
+        """
+        spent = self.spent
+        left = {name: max(0.0, limit - spent[name]) for name, limit in self.budget.limits.items()}
+        if self.parent is not None:
+            above = self.parent.remaining
+            left = {name: min(left.get(name, math.inf), getattr(above, name)) for name in DIMENSIONS}
+        return Remaining(**left)
+
+    @property
+    def exhausted(self) -> Dimension | None:
+        """The first dimension with nothing left, or None."""
+        remaining = self.remaining
+        return next((name for name in DIMENSIONS if getattr(remaining, name) <= 0), None)
+
+    def with_charges(self, charges: Mapping[str, Charge]) -> BudgetTracker:
+        """The same tracker with these charges added; existing ids keep their first value."""
+        return replace(self, charges={**charges, **self.charges})
+
+
+def merge_budget(left: BudgetTracker | None, right: Any) -> BudgetTracker:
+    """Reducer of the `budget` channel: commutative and idempotent over charges.
+
+    A plain `Budget` (or a mapping or number) starts a new episode. A tracker is united with what is there;
+    the tracker of a sub-graph, which has an episode of its own, leaves its charges here and keeps its limits
+    to itself.
+    """
+    if not isinstance(right, BudgetTracker):
+        if right is None:
+            return left or BudgetTracker()
+        return BudgetTracker.start(right)
+    if left is None or not left.episode:
+        return right if left is None or not left.charges else right.with_charges(left.charges)
+    if not right.charges and right.episode != left.episode:
+        return left
+    # Settled charges never change, so the first value under an id is as good as the last.
+    charges = {**right.charges, **left.charges}
+    active = dict(left.active)
+    if right.episode == left.episode:
+        for key, (begin, end) in right.active.items():
+            known = active.get(key, (begin, end))
+            active[key] = (min(begin, known[0]), max(end, known[1]))
+    return replace(left, charges=charges, active=active)
+
+
+def union_seconds(intervals: Any) -> float:
+    """Length in seconds of the union of `(begin, end)` intervals."""
+    total, reached = 0.0, -math.inf
+    for begin, end in sorted(intervals):
+        if end > reached:
+            total += end - max(begin, reached)
+            reached = end
+    return total
+
+
+def _budget_error(error: ValidationError) -> BudgetError:
+    """Names the field and the remedy of pydantic's first complaint."""
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"]) or "budget"
+    if first["type"] == "extra_forbidden":
+        known = ", ".join((*DIMENSIONS, "reserve", "clock", "on_exhausted"))
+        return BudgetError("there is no such dimension", where=f"Budget.{name}", remedy=f"Known fields: {known}")
+    remedy = "Give a positive, finite number, or None for no limit" if name in DIMENSIONS else "See Budget's fields"
+    return BudgetError(f"{first['msg'].lower()}, got {first['input']!r}", where=f"Budget.{name}", remedy=remedy)

@@ -1,0 +1,65 @@
+"""A LangChain chat model that speaks to the scripted server over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tta_langgraph.errors import ModelError
+from tta_langgraph.testing.server import ScriptedServer
+from tta_langgraph.testing.tokens import count_prompt_tokens, tokenize
+
+if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage
+    from langchain_openai import ChatOpenAI
+
+
+def scripted_chat_model(server: ScriptedServer, **options: Any) -> ChatOpenAI:
+    """Returns a `ChatOpenAI` on the scripted server that counts tokens exactly as the server bills them.
+
+    Args:
+        server: a running server.
+        options: any argument of `ChatOpenAI`; `max_retries` is 0 unless given, so that retries are the test's choice.
+
+    Raises:
+        ModelError: `langchain-openai` is not installed, or the server does not run.
+
+    Example:
+        >>> with ScriptedServer(["four"]) as server:
+        ...     scripted_chat_model(server).invoke("2 + 2?").content
+        'four'
+    """
+    try:
+        from langchain_core.utils.function_calling import convert_to_openai_tool
+        from langchain_openai import ChatOpenAI
+        from langchain_openai.chat_models.base import _convert_message_to_dict
+    except ImportError as error:
+        raise ModelError(
+            "langchain-openai is not installed",
+            where="scripted_chat_model",
+            remedy="pip install 'tta-langgraph[openai]'",
+        ) from error
+    if not server.port:
+        raise ModelError(
+            "the scripted server does not run",
+            where="scripted_chat_model",
+            remedy="Use it inside `with server:`",
+        )
+
+    class ScriptedChatOpenAI(ChatOpenAI):
+        """`ChatOpenAI` with the scripted server's tokenizer."""
+
+        def get_num_tokens_from_messages(
+            self, messages: Sequence[BaseMessage], tools: Sequence[Any] | None = None, **_: Any
+        ) -> int:
+            sent = [_convert_message_to_dict(message) for message in messages]
+            return count_prompt_tokens(sent, [convert_to_openai_tool(tool) for tool in tools or ()])
+
+    defaults: dict[str, Any] = {
+        "model": server.model,
+        "base_url": server.base_url,
+        "api_key": "none",
+        "max_retries": 0,
+        "custom_get_token_ids": lambda text: list(range(len(tokenize(text)))),
+    }
+    return ScriptedChatOpenAI(**(defaults | options))
