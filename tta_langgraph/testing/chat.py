@@ -19,7 +19,8 @@ def scripted_chat_model(server: ScriptedServer, **options: Any) -> ChatOpenAI:
 
     Args:
         server: a running server.
-        options: any argument of `ChatOpenAI`; `max_retries` is 0 unless given, so that retries are the test's choice.
+        options: any argument of `ChatOpenAI`; `max_retries` is 0 unless given, so that retries are the test's
+            choice.
 
     Raises:
         ModelError: `langchain-openai` is not installed, or the server does not run.

@@ -20,8 +20,8 @@ class DeadlockError(RuntimeError):
 class VirtualClock:
     """A clock in place of `time.monotonic`, and an event loop that runs on it.
 
-    Inside `run`, `asyncio.sleep`, timeouts and `call_later` take no real time: when every task waits, the clock jumps
-    to the next timer. A run in which everything waits for ever raises instead of hanging.
+    Inside `run`, `asyncio.sleep`, timeouts and `call_later` take no real time: when every task waits, the
+    clock jumps to the next timer. A run in which everything waits for ever raises instead of hanging.
 
     Args:
         start: first reading, seconds.
@@ -66,7 +66,7 @@ class VirtualClock:
             return runner.run(main)
 
 
-class _VirtualSelector(selectors.DefaultSelector):  # type: ignore[misc,valid-type]
+class _VirtualSelector(selectors.DefaultSelector):
     """Lets the clock jump where a real selector would wait."""
 
     clock: VirtualClock

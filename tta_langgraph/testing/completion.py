@@ -78,10 +78,11 @@ class ChatCompletion:
         if cap is not None and cap < 1:
             return self._refuse(400, f"max_tokens must be at least 1, got {cap}")
         if room < (cap or 1):
+            limit, asked = self._server.max_model_len, prompt_tokens + (cap or 1)
             return self._refuse(
                 400,
-                f"This model's maximum context length is {self._server.max_model_len} tokens. However, you requested "
-                f"{prompt_tokens + (cap or 1)} tokens ({prompt_tokens} in the messages, {cap or 1} in the completion).",
+                f"This model's maximum context length is {limit} tokens. However, you requested {asked} tokens "
+                f"({prompt_tokens} in the messages, {cap or 1} in the completion).",
             )
         try:
             reply = self._server.script.reply_to(request)
@@ -130,7 +131,7 @@ class ChatCompletion:
         steps = max(len(choice.pieces) for choice in choices)
         start = time.monotonic()
         for step in range(steps):
-            while (wait := start + step * interval - time.monotonic()) > 0:
+            if (wait := start + step * interval - time.monotonic()) > 0:
                 await asyncio.sleep(max(wait, TICK))
             for index, choice in enumerate(choices):
                 if step >= len(choice.pieces):

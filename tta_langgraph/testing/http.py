@@ -1,7 +1,7 @@
 """A small HTTP/1.1 server on asyncio and h11 that tells its handler at once when the client leaves.
 
-Web frameworks notice a lost client at the next write, if at all; a server whose log is the truth about cancellation
-has to cancel the handler the moment the socket closes.
+Web frameworks notice a lost client at the next write, if at all; a server whose log is the truth about
+cancellation has to cancel the handler the moment the socket closes.
 """
 
 from __future__ import annotations

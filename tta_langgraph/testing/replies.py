@@ -33,11 +33,11 @@ class ToolCall:
 class Reply:
     """One answer of the scripted server.
 
-    Time runs like on an engine: `latency` seconds of prefill, then one token per choice every `stream_interval`
-    seconds, whether the client streams or not.
+    Time runs like on an engine: `latency` seconds of prefill, then one token per choice every
+    `stream_interval` seconds, whether the client streams or not.
 
-    A status of 400 or more with no text is a refusal at the door, for which nothing is spent. With a text, the
-    server does the work and fails afterwards: what it produced counts.
+    A status of 400 or more with no text is a refusal at the door, for which nothing is spent. With a text,
+    the server does the work and fails afterwards: what it produced counts.
 
     Example:
         >>> Reply("SELECT 1", latency=0.2)
@@ -66,13 +66,17 @@ class Reply:
     hang: bool = False
     """Never answers: the request stays open until the client leaves or the server stops."""
     die_after_tokens: int | None = None
-    """Closes the socket after so many tokens (all choices together), and in any case before the end of the reply."""
+    """Closes the socket after so many tokens (of all choices), and in any case before the end of the
+    reply.
+    """
     usage: UsageReport = True
     """How usage is reported."""
     cached_tokens: int = 0
     """Prompt tokens that usage reports as served from a prefix cache."""
     logprobs: float | Sequence[float] | None = None
-    """Log-probability of every token, or one for each (repeated), sent where the request asks; None: unsupported."""
+    """Log-probability of every token, or one for each (repeated), sent where the request asks; None:
+    unsupported.
+    """
 
     def __post_init__(self) -> None:
         if self.completion_tokens is None:
@@ -92,7 +96,8 @@ class Reply:
 
 Answer = Reply | str
 Script = Callable[[LoggedRequest], Answer] | Sequence[Answer] | Mapping[str, Answer] | None
-"""A function of the request; answers used up in order; answers by substring of the last message; or filler."""
+"""A function of the request; answers used up in order; answers by substring of the last message; or filler.
+"""
 
 
 class ScriptReader:

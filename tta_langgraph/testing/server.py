@@ -19,13 +19,13 @@ from tta_langgraph.testing.tokens import count_prompt_tokens, tokenize
 class ScriptedServer:
     """Serves `/v1/chat/completions`, `/v1/models` and vLLM's `/tokenize` on a free port of 127.0.0.1.
 
-    Runs in a thread of its own, so that sync and async clients, and clients that block, are served alike. It honours
-    `max_tokens`, `max_completion_tokens`, `n`, `stop`, `stream`, `stream_options.include_usage` and `logprobs`, notices
-    clients that leave, and logs every token it produces.
+    Runs in a thread of its own, so that sync and async clients, and clients that block, are served alike. It
+    honours `max_tokens`, `max_completion_tokens`, `n`, `stop`, `stream`, `stream_options.include_usage` and
+    `logprobs`, notices clients that leave, and logs every token it produces.
 
     Args:
-        script: what to answer: a list used up in order, a mapping from substrings of the last message, a function
-            of the request, or None for deterministic filler of 16 to 64 tokens.
+        script: what to answer: a list used up in order, a mapping from substrings of the last message, a
+            function of the request, or None for deterministic filler of 16 to 64 tokens.
         latency: seconds until the first token, unless the reply says otherwise.
         stream_interval: seconds between two tokens of a choice, unless the reply says otherwise.
         model: name of the served model.
@@ -36,7 +36,7 @@ class ScriptedServer:
         >>> with ScriptedServer(["SELECT 1"]) as server:
         ...     reply = httpx.post(
         ...         f"{server.base_url}/chat/completions",
-        ...         json={"model": server.model, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2},
+        ...         json={"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2},
         ...     )
         >>> server.completion_tokens
         2

@@ -18,8 +18,8 @@ _PIECE = re.compile(r"\s*\S{1,4}|\s+")
 def tokenize(text: str) -> list[str]:
     """Cuts a text into pieces of up to four characters, each with the white space before it.
 
-    Joined, the pieces are the text again; cutting after any piece leaves the pieces before it unchanged, so that
-    a reply truncated to k pieces counts k tokens.
+    Joined, the pieces are the text again; cutting after any piece leaves the pieces before it unchanged, so
+    that a reply truncated to k pieces counts k tokens.
 
     Example:
         >>> tokenize("SELECT 1")
