@@ -1,7 +1,7 @@
 """Reads what a GGUF file says about itself, without loading a single weight.
 
-`gguf.GGUFReader` builds an array for every vocabulary entry, which takes seconds for a modern vocabulary. A check that
-runs at every start must take milliseconds, so this reads the key-value section only and skips long arrays.
+`gguf.GGUFReader` builds an array for every vocabulary entry, which takes seconds for a modern vocabulary. A
+check that runs at every start must take milliseconds, so this steps over arrays.
 
 Format: the GGUF specification of the ggml project (version 2 and 3, little endian).
 """
@@ -147,7 +147,7 @@ class _Cursor:
         code = _SCALARS[kind]
         (value,) = struct.unpack_from(code, self.data, self.at)
         self.at += struct.calcsize(code)
-        return bool(value) if kind == _BOOL else value  # type: ignore[no-any-return]
+        return bool(value) if kind == _BOOL else value
 
     def _skip_texts(self, count: int) -> None:
         """Steps over a vocabulary: the hot loop of the whole reader."""
@@ -159,7 +159,9 @@ class _Cursor:
 
 
 def _broken(path: Path, what: str) -> WeightsError:
-    return WeightsError(f"the model file {what}", where=str(path), remedy="Delete the file and fetch it again")
+    return WeightsError(
+        f"the model file {what}", where=str(path), remedy="Delete the file and fetch it again"
+    )
 
 
 _SCALARS: Final = {
@@ -168,5 +170,6 @@ _SCALARS: Final = {
 _BOOL, _STRING, _ARRAY = 7, 8, 9
 _FILE_TYPES: Final = {
     0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S",
-    12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K", 32: "BF16",
+    12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M",
+    18: "Q6_K", 32: "BF16",
 }  # fmt: skip
