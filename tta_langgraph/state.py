@@ -81,7 +81,9 @@ def merge_candidates(left: list[Candidate] | None, right: Iterable[Candidate] | 
     merged = {candidate.id: candidate for candidate in left or ()}
     for candidate in right or ():
         known = merged.get(candidate.id)
-        merged[candidate.id] = candidate if known is None else known.observed(candidate.evidence, key=candidate.key)
+        merged[candidate.id] = (
+            candidate if known is None else known.observed(candidate.evidence, key=candidate.key)
+        )
     return list(merged.values())
 
 

@@ -1,0 +1,38 @@
+"""What happens inside episodes, for those who watch: charges, decisions, retries. Listeners never break a run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Event = Mapping[str, Any]
+"""`type` (`charge`, `decision`, `retry`, …), `episode`, and what the type carries."""
+Listener = Callable[[Event], None]
+
+_log = logging.getLogger(__name__)
+_listeners: list[Listener] = []
+
+
+def subscribe(listener: Listener) -> Callable[[], None]:
+    """Calls `listener` with every event of this process, on the thread where it happens, until unsubscribed.
+
+    Returns:
+        A function that unsubscribes.
+    """
+    _listeners.append(listener)
+
+    def unsubscribe() -> None:
+        if listener in _listeners:
+            _listeners.remove(listener)
+
+    return unsubscribe
+
+
+def publish(event: Event) -> None:
+    """Tells every listener; a listener that fails is logged and otherwise ignored."""
+    for listener in tuple(_listeners):
+        try:
+            listener(event)
+        except Exception:
+            _log.exception("a listener failed on a %s event", event.get("type"))

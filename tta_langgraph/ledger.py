@@ -1,0 +1,446 @@
+"""The in-process account of one episode: reserve, then settle. No I/O, no LangGraph.
+
+The invariant, for every ledger and every dimension, after every admission: `spent + reserved <= limit`.
+A call is admitted with an upper bound of what it can consume. When that bound does not fit, there are two
+different answers: *busy* (calls in flight may settle below their bound: wait) and *exhausted* (even if they
+settled at nothing, there would not be enough: stop).
+
+Ledgers form a tree. A reservation is held by a ledger and all its ancestors, under one lock per tree, and its
+charge is recorded in all of them.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from tta_langgraph import events
+from tta_langgraph.budget import (
+    DIMENSIONS,
+    Budget,
+    BudgetTracker,
+    Charge,
+    Dimension,
+    Remaining,
+    Usage,
+    union_seconds,
+)
+
+Owner = object
+"""Whoever holds a reservation; a caller never waits for a reservation that it holds itself."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What a call may consume at most, before it is admitted."""
+
+    prompt_tokens: int = 0
+    """Exact prompt tokens, or an upper bound."""
+    completion_tokens: int = 0
+    """The completion cap that is wished for, per choice."""
+    n: int = 1
+    """Choices; each may take the whole completion cap."""
+    min_completion: int = 1
+    """The smallest completion cap per choice that is still worth a call."""
+    usd: Callable[[int, int], float] | None = None
+    """Price in US dollars of (prompt tokens, completion tokens); None if no price is known."""
+    model_calls: int = 0
+    """1 for a model call, else 0."""
+    executions: int = 0
+    """1 for a query or tool, else 0."""
+    final: bool = False
+    """May draw on the reserve."""
+    source: str = ""
+    """Who asks."""
+
+    def bound(self, completion: int) -> Usage:
+        """The most that the call can consume with this completion cap per choice."""
+        written = completion * self.n
+        return Usage(
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=written,
+            usd=self.usd(self.prompt_tokens, written) if self.usd else 0.0,
+            model_calls=self.model_calls,
+            executions=self.executions,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refusal:
+    """Why a request was not admitted."""
+
+    dimension: Dimension
+    """The limit that struck; the outermost ledger's where several do."""
+    busy: bool
+    """True: wait for calls in flight. False: exhausted for good."""
+    spent: float
+    """Spent in that dimension (tokens, seconds, US dollars, calls)."""
+    limit: float
+    """The limit less the reserve that may not be touched, same unit."""
+    source: str
+    """Who asked."""
+    ledger: Ledger
+    """The ledger whose limit struck."""
+
+
+@dataclass(eq=False, slots=True)
+class Reservation:
+    """The upper bound held while a call is in flight. Settle it exactly once; later calls do nothing."""
+
+    ledger: Ledger
+    """The ledger that admitted it; its ancestors hold it too."""
+    request: Request
+    """What was asked for."""
+    completion_tokens: int
+    """The completion cap per choice that was granted; pass it to the model as its limit."""
+    bound: Usage
+    """The most that can be consumed."""
+    owner: Owner
+    """Who holds it."""
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    """Unique id, which becomes the charge's id."""
+    open: bool = True
+    """False once settled or released."""
+
+    def settle(self, usage: Usage, note: str = "") -> Charge | None:
+        """Replaces the reservation by what was consumed."""
+        return self.ledger._close(
+            self, Charge(id=self.id, usage=usage, source=self.request.source, note=note)
+        )
+
+    def settle_unknown(self, note: str, seconds: float = 0.0) -> Charge | None:
+        """Charges the whole reservation: the usage is unknown, so the bound is all that is safe to assume."""
+        usage = replace(self.bound, seconds=seconds)
+        charge = Charge(id=self.id, usage=usage, source=self.request.source, note=note, estimated=True)
+        return self.ledger._close(self, charge)
+
+    def release(self) -> None:
+        """Gives the reservation back: the call was never made."""
+        self.ledger._close(self, None)
+
+
+_ROUNDING = 1e-12
+"""US dollars are sums of floats; tokens and calls are whole numbers and far above it."""
+
+
+class _Waiter:
+    """A request that waits for settlements; `granted` is called once, under the tree's lock."""
+
+    __slots__ = ("granted", "ledger", "outcome", "owner", "request")
+
+    def __init__(
+        self, ledger: Ledger, request: Request, owner: Owner, granted: Callable[[Reservation | Refusal], None]
+    ) -> None:
+        self.ledger, self.request, self.owner, self.granted = ledger, request, owner, granted
+
+
+class _Tree:
+    """What all ledgers of a tree share: the lock, and the queue of those who wait."""
+
+    __slots__ = ("lock", "waiters")
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.waiters: deque[_Waiter] = deque()
+
+
+class Ledger:
+    """The account of one budget. Thread-safe; safe to share between event loops.
+
+    Args:
+        tracker: the limits, earlier charges and clock to continue from.
+        parent: the ledger that encloses this one; every charge counts there too.
+        now: the clock, Unix seconds; replaced in tests by a virtual one.
+    """
+
+    def __init__(
+        self, tracker: BudgetTracker, *, parent: Ledger | None = None, now: Callable[[], float] = time.time
+    ) -> None:
+        self.tracker_at_start = tracker
+        self.parent = parent
+        self.episode = tracker.episode
+        self.budget: Budget = tracker.budget
+        self.now = now
+        self.charges: dict[str, Charge] = {}
+        self._limits = self.budget.limits
+        self._tree: _Tree = parent._tree if parent is not None else _Tree()
+        self._in_flight: dict[str, Reservation] = {}
+        self._spent = Usage()
+        self._reserved = Usage()
+        self._active = dict(tracker.active)
+        self._active_key: str | None = None
+        # The wall clock can be set back by hand or by NTP; within the process, time only goes forward.
+        self._anchor = (now(), time.monotonic()) if now is time.time else None
+        self.absorb(tracker.charges)
+
+    # -- reading ------------------------------------------------------------------------------------------
+
+    @property
+    def lineage(self) -> tuple[Ledger, ...]:
+        """This ledger and its ancestors, outermost first."""
+        above = () if self.parent is None else self.parent.lineage
+        return (*above, self)
+
+    @property
+    def spent(self) -> Usage:
+        """Sum of the settled charges."""
+        return self._spent
+
+    @property
+    def reserved(self) -> Usage:
+        """Sum of the bounds of the calls in flight."""
+        return self._reserved
+
+    @property
+    def in_flight(self) -> tuple[Reservation, ...]:
+        """The open reservations of this ledger and its descendants."""
+        with self._tree.lock:
+            return tuple(self._in_flight.values())
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds consumed on the budget's clock."""
+        if self.budget.clock == "wall":
+            return self._time() - self.tracker_at_start.started
+        active = dict(self._active)
+        if self._active_key is not None:
+            begin, _ = active[self._active_key]
+            active[self._active_key] = (begin, self._time())
+        return union_seconds(active.values())
+
+    def seconds_left(self, *, final: bool = False) -> float:
+        """Seconds until the nearest deadline of this ledger and its ancestors; `inf` without one."""
+        left = math.inf
+        for ledger in self.lineage:
+            if ledger.budget.seconds is not None:
+                held = 0.0 if final else ledger.budget.reserve.seconds
+                left = min(left, ledger.budget.seconds - held - ledger.elapsed)
+        return left
+
+    def left(self, dimension: Dimension, *, final: bool = True) -> float:
+        """What is neither spent nor reserved, in this ledger and its ancestors; `inf` without a limit."""
+        if dimension == "seconds":
+            return max(0.0, self.seconds_left(final=final))
+        with self._tree.lock:
+            lefts = (ledger._own_left(dimension, final) for ledger in self.lineage)
+            return max(0.0, min(lefts))
+
+    @property
+    def remaining(self) -> Remaining:
+        """What is neither spent nor reserved per dimension, before the reserve."""
+        return Remaining(**{name: self.left(name) for name in DIMENSIONS})
+
+    def tracker(self) -> BudgetTracker:
+        """The state object for this moment: limits, charges, clock."""
+        with self._tree.lock:
+            parent = None if self.parent is None else self.parent.tracker()
+            return replace(
+                self.tracker_at_start, charges=dict(self.charges), active=dict(self._active), parent=parent
+            )
+
+    # -- spending -----------------------------------------------------------------------------------------
+
+    def try_reserve(self, request: Request, owner: Owner = None) -> Reservation | Refusal:
+        """Admits the request now, or says why not.
+
+        The completion cap is clamped to what remains only when nobody else's call is in flight; while
+        others may still settle below their bound, the answer is *busy*, so that no branch is cut short
+        because its sisters reserved the worst case.
+        """
+        with self._tree.lock:
+            return self._admit(request, owner)
+
+    def enqueue(
+        self, request: Request, owner: Owner, granted: Callable[[Reservation | Refusal], None]
+    ) -> Callable[[], None]:
+        """Waits without blocking: `granted` is called, maybe at once, with a reservation or a final refusal.
+
+        Returns:
+            A function that leaves the queue; call it on timeout or cancellation. A grant that arrived in
+            between is the caller's to release.
+        """
+        waiter = _Waiter(self, request, owner, granted)
+        with self._tree.lock:
+            self._tree.waiters.append(waiter)
+            self._serve()
+
+        def leave() -> None:
+            with self._tree.lock:
+                if waiter in self._tree.waiters:
+                    self._tree.waiters.remove(waiter)
+                    self._serve()
+
+        return leave
+
+    def absorb(self, charges: Mapping[str, Charge] | Iterable[Charge]) -> None:
+        """Adds charges settled elsewhere (a checkpoint, a crashed process); known ids are ignored."""
+        found = charges.values() if isinstance(charges, Mapping) else charges
+        with self._tree.lock:
+            for charge in found:
+                for ledger in self.lineage:
+                    ledger._record(charge)
+            self._serve()
+
+    def touch(self, invocation: str) -> None:
+        """Notes that an invocation of the graph is at work; the active clock counts between touches."""
+        with self._tree.lock:
+            for ledger in self.lineage:
+                at = ledger._time()
+                begin, _ = ledger._active.get(invocation, (at, at))
+                if not ledger._active:
+                    begin = min(begin, ledger.tracker_at_start.started)
+                ledger._active[invocation] = (begin, at)
+                ledger._active_key = invocation
+
+    # -- inside the lock ----------------------------------------------------------------------------------
+
+    def _time(self) -> float:
+        if self._anchor is None:
+            return self.now()
+        wall, monotonic = self._anchor
+        return wall + (time.monotonic() - monotonic)
+
+    def _own_left(self, dimension: Dimension, final: bool) -> float:
+        limit = self._limits.get(dimension)
+        if limit is None:
+            return math.inf
+        held = self.budget.reserve.tokens if dimension == "tokens" and not final else 0
+        return float(limit - held - getattr(self._spent, dimension) - getattr(self._reserved, dimension))
+
+    def _admit(self, request: Request, owner: Owner) -> Reservation | Refusal:
+        smallest = request.bound(min(request.min_completion, request.completion_tokens))
+        wished = request.bound(request.completion_tokens)
+        for ledger in self.lineage:
+            refusal = ledger._refuse(request, smallest, owner)
+            if refusal is not None:
+                return refusal
+        for ledger in self.lineage:
+            refusal = ledger._contended(request, wished, owner)
+            if refusal is not None:
+                return refusal
+        cap = self._largest_cap(request)
+        reservation = Reservation(self, request, cap, request.bound(cap), owner)
+        for ledger in self.lineage:
+            ledger._in_flight[reservation.id] = reservation
+            ledger._reserved = ledger._reserved + reservation.bound
+        return reservation
+
+    def _refuse(self, request: Request, smallest: Usage, owner: Owner) -> Refusal | None:
+        """This one ledger's refusal of the smallest useful form of the request, or None."""
+        held = 0.0 if request.final else self.budget.reserve.seconds
+        if self.budget.seconds is not None and self.elapsed >= self.budget.seconds - held:
+            return self._refusal("seconds", request, busy=False)
+        for dimension in self._limits:
+            need = 0.0 if dimension == "seconds" else getattr(smallest, dimension)
+            left = self._own_left(dimension, request.final)
+            if dimension != "seconds" and need > left + _ROUNDING:
+                may_return = self._held_by_others(dimension, owner)
+                return self._refusal(
+                    dimension, request, busy=may_return > 0 and need <= left + may_return + _ROUNDING
+                )
+        return None
+
+    def _contended(self, request: Request, wished: Usage, owner: Owner) -> Refusal | None:
+        """A *busy* refusal if the whole request may fit here once others have settled, else None."""
+        for dimension in self._limits:
+            if dimension == "seconds":
+                continue
+            over = getattr(wished, dimension) > self._own_left(dimension, request.final) + _ROUNDING
+            if over and self._held_by_others(dimension, owner) > 0:
+                return self._refusal(dimension, request, busy=True)
+        return None
+
+    def _refusal(self, dimension: Dimension, request: Request, *, busy: bool) -> Refusal:
+        reserve = 0.0 if request.final else float(getattr(self.budget.reserve, dimension, 0))
+        spent = self.elapsed if dimension == "seconds" else float(getattr(self._spent, dimension))
+        limit = self._limits[dimension] - reserve
+        return Refusal(
+            dimension=dimension, busy=busy, spent=spent, limit=limit, source=request.source, ledger=self
+        )
+
+    def _held_by_others(self, dimension: Dimension, owner: Owner) -> float:
+        """What may come back while the asker waits: what it holds itself will not."""
+        others = (r for r in self._in_flight.values() if owner is None or r.owner is not owner)
+        return float(sum(getattr(reservation.bound, dimension) for reservation in others))
+
+    def _largest_cap(self, request: Request) -> int:
+        """The largest completion cap per choice that fits in every ledger of the lineage."""
+        cap = request.completion_tokens
+        for ledger in self.lineage:
+            tokens = ledger._own_left("tokens", request.final) - request.prompt_tokens
+            completion = ledger._own_left("completion_tokens", request.final)
+            room = min(tokens, completion)
+            if room < cap * request.n:
+                cap = int(room // request.n)
+            usd = ledger._own_left("usd", request.final)
+            if request.usd is not None and request.bound(cap).usd > usd:
+                cap = _bisect_cap(request, cap, usd)
+        return cap
+
+    def _record(self, charge: Charge) -> bool:
+        if charge.id in self.charges:
+            return False
+        self.charges[charge.id] = charge
+        self._spent = self._spent + charge.usage
+        return True
+
+    def _close(self, reservation: Reservation, charge: Charge | None) -> Charge | None:
+        with self._tree.lock:
+            if not reservation.open:
+                return None
+            reservation.open = False
+            if charge is not None:
+                charge = replace(charge, at=self._time())
+            for ledger in self.lineage:
+                del ledger._in_flight[reservation.id]
+                ledger._reserved = _minus(ledger._reserved, reservation.bound)
+                if charge is not None:
+                    ledger._record(charge)
+            self._serve()
+        if charge is not None:
+            events.publish(
+                {"type": "charge", "episode": self.episode, "charge": charge, "remaining": self.remaining}
+            )
+        return charge
+
+    def _serve(self) -> None:
+        """Hands what came back to those who wait, in order; nobody overtakes on a ledger that is contended."""
+        contended: set[Ledger] = set()
+        for waiter in list(self._tree.waiters):
+            lineage = waiter.ledger.lineage
+            if contended.intersection(lineage):
+                continue
+            outcome = waiter.ledger._admit(waiter.request, waiter.owner)
+            if isinstance(outcome, Refusal) and outcome.busy:
+                contended.add(outcome.ledger)
+                continue
+            self._tree.waiters.remove(waiter)
+            waiter.granted(outcome)
+
+
+def _minus(total: Usage, part: Usage) -> Usage:
+    """`total - part`, never below zero by rounding."""
+    return Usage(
+        prompt_tokens=total.prompt_tokens - part.prompt_tokens,
+        completion_tokens=total.completion_tokens - part.completion_tokens,
+        usd=max(0.0, total.usd - part.usd),
+        model_calls=total.model_calls - part.model_calls,
+        executions=total.executions - part.executions,
+    )
+
+
+def _bisect_cap(request: Request, cap: int, usd: float) -> int:
+    """The largest completion cap whose price is at most `usd`; prices grow with tokens, so bisection finds it."""
+    low, high = 0, cap
+    while low < high:
+        middle = (low + high + 1) // 2
+        if request.bound(middle).usd <= usd:
+            low = middle
+        else:
+            high = middle - 1
+    return low
