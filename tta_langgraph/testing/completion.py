@@ -81,8 +81,8 @@ class ChatCompletion:
             limit, asked = self._server.max_model_len, prompt_tokens + (cap or 1)
             return self._refuse(
                 400,
-                f"This model's maximum context length is {limit} tokens. However, you requested {asked} tokens "
-                f"({prompt_tokens} in the messages, {cap or 1} in the completion).",
+                f"This model's maximum context length is {limit} tokens. However, you requested {asked} "
+                f"tokens ({prompt_tokens} in the messages, {cap or 1} in the completion).",
             )
         try:
             reply = self._server.script.reply_to(request)
