@@ -72,9 +72,7 @@ class _VirtualSelector(selectors.DefaultSelector):
     clock: VirtualClock
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready: list[tuple[selectors.SelectorKey, int]] = super().select(
-            0 if timeout is not None else PATIENCE
-        )
+        ready: list[tuple[selectors.SelectorKey, int]] = super().select(0 if timeout is not None else PATIENCE)
         if ready or timeout == 0:
             return ready
         if timeout is None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tta_langgraph.testing.generation import Choice, plan_choice, usage_body
 from tta_langgraph.testing.http import Exchange
-from tta_langgraph.testing.log import LoggedRequest
+from tta_langgraph.testing.log import LoggedRequest, RequestStatus
 from tta_langgraph.testing.replies import Reply, ScriptError
 from tta_langgraph.testing.tokens import count_prompt_tokens
 
@@ -28,7 +28,6 @@ class ChatCompletion:
     def __init__(self, server: ScriptedServer, exchange: Exchange) -> None:
         self._server = server
         self._exchange = exchange
-        self._complete = False
 
     async def answer(self) -> None:
         """Answers the request; returns when the response is written or refused.
@@ -43,17 +42,17 @@ class ChatCompletion:
             self._refuse(400, f"not a chat completion request: {error!r}")
             return
         try:
-            request.http_status = await self._produce(request, body)
+            await self._produce(request, body)
         except asyncio.CancelledError:
-            if self._exchange.client_gone:
-                request.status = "disconnected"
+            self._close(request, "disconnected" if self._exchange.client_gone else request.status)
             raise
-        except BaseException:
-            request.status = "error"
-            raise
-        else:
-            request.status = "ok" if self._complete else "error"
         finally:
+            self._close(request, "error")
+
+    def _close(self, request: LoggedRequest, status: RequestStatus, http_status: int | None = None) -> None:
+        """Completes the log's entry, once, before the last byte: who has a reply finds it in the log."""
+        if request.finished_at is None:
+            request.status, request.http_status = status, http_status
             request.finished_at = time.monotonic()
             self._server.release()
 
@@ -70,16 +69,16 @@ class ChatCompletion:
         self._server.admit(request)
         return request
 
-    async def _produce(self, request: LoggedRequest, body: Mapping[str, Any]) -> int | None:
-        """Runs the request; returns the status sent, or None where the socket was closed instead."""
+    async def _produce(self, request: LoggedRequest, body: Mapping[str, Any]) -> None:
         prompt_tokens = count_prompt_tokens(request.messages, body.get("tools"))
         room = self._server.max_model_len - prompt_tokens
         cap = body.get("max_completion_tokens", body.get("max_tokens"))
         if cap is not None and cap < 1:
-            return self._refuse(400, f"max_tokens must be at least 1, got {cap}")
+            return self._fail(request, 400, f"max_tokens must be at least 1, got {cap}")
         if room < (cap or 1):
             limit, asked = self._server.max_model_len, prompt_tokens + (cap or 1)
-            return self._refuse(
+            return self._fail(
+                request,
                 400,
                 f"This model's maximum context length is {limit} tokens. However, you requested {asked} "
                 f"tokens ({prompt_tokens} in the messages, {cap or 1} in the completion).",
@@ -87,7 +86,7 @@ class ChatCompletion:
         try:
             reply = self._server.script.reply_to(request)
         except ScriptError as error:
-            return self._refuse(400, str(error))
+            return self._fail(request, 400, str(error))
         latency = self._server.latency if reply.latency is None else reply.latency
         choices = [plan_choice(reply, index, body, cap or room) for index in range(request.n)]
         if reply.hang:
@@ -100,32 +99,31 @@ class ChatCompletion:
         await asyncio.sleep(latency)
         headers = list(reply.headers.items())
         if reply.body is not None:
-            self._exchange.respond(reply.status, reply.body.encode(), "text/html", headers)
-            return reply.status
+            self._close(request, "error", reply.status)
+            return self._exchange.respond(reply.status, reply.body.encode(), "text/html", headers)
         if refused:
-            return self._refuse(reply.status, "the script refuses this request", headers)
+            return self._fail(request, reply.status, "the script refuses this request", headers)
         streaming = bool(body.get("stream")) and reply.status == 200
         if streaming:
             self._exchange.start_events(200, headers)
             for index in range(len(choices)):
                 self._send_delta(request, index, {"role": "assistant", "content": ""})
         if not await self._decode(request, reply, choices, streaming):
-            self._exchange.abort()
-            return None
+            self._close(request, "error")
+            return self._exchange.abort()
         usage = usage_body(reply, prompt_tokens, choices)
         if reply.status != 200:
-            return self._refuse(reply.status, "the script fails this request after its work", headers)
+            return self._fail(request, reply.status, "the script fails this request after its work", headers)
         if streaming:
+            self._close(request, "ok", 200)
             options = body.get("stream_options") or {}
             self._finish_stream(request, choices, usage if options.get("include_usage") else None)
         else:
+            self._close(request, "ok", 200)
             self._exchange.respond_json(200, self._whole(request, choices, usage), headers)
-        self._complete = True
-        return 200
+        return None
 
-    async def _decode(
-        self, request: LoggedRequest, reply: Reply, choices: Sequence[Choice], streaming: bool
-    ) -> bool:
+    async def _decode(self, request: LoggedRequest, reply: Reply, choices: Sequence[Choice], streaming: bool) -> bool:
         """Produces the tokens step by step, one per choice; False where the script dies on the way."""
         interval = self._server.stream_interval if reply.stream_interval is None else reply.stream_interval
         steps = max(len(choice.pieces) for choice in choices)
@@ -148,10 +146,13 @@ class ChatCompletion:
 
     # Bodies
 
-    def _refuse(self, status: int, message: str, headers: Sequence[tuple[str, str]] = ()) -> int:
+    def _fail(self, request: LoggedRequest, status: int, message: str, headers: Sequence[tuple[str, str]] = ()) -> None:
+        self._close(request, "error", status)
+        self._refuse(status, message, headers)
+
+    def _refuse(self, status: int, message: str, headers: Sequence[tuple[str, str]] = ()) -> None:
         error = {"message": message, "type": "scripted_error", "param": None, "code": status}
         self._exchange.respond_json(status, {"error": error}, headers)
-        return status
 
     def _whole(
         self, request: LoggedRequest, choices: Sequence[Choice], usage: Mapping[str, Any] | None
@@ -195,9 +196,7 @@ class ChatCompletion:
         finish_reason: str | None = None,
     ) -> None:
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
-        self._exchange.send_event(
-            json.dumps(self._head(request, "chat.completion.chunk") | {"choices": [choice]})
-        )
+        self._exchange.send_event(json.dumps(self._head(request, "chat.completion.chunk") | {"choices": [choice]}))
 
     def _head(self, request: LoggedRequest, kind: str) -> dict[str, Any]:
         return {"id": request.id, "object": kind, "created": int(time.time()), "model": self._server.model}

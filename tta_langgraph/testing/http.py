@@ -19,9 +19,7 @@ Headers = Iterable[tuple[str, str]]
 class Exchange:
     """One request and the means to answer it."""
 
-    def __init__(
-        self, connection: Connection, method: str, path: str, headers: Mapping[str, str], body: bytes
-    ) -> None:
+    def __init__(self, connection: Connection, method: str, path: str, headers: Mapping[str, str], body: bytes) -> None:
         self.method = method
         """HTTP method."""
         self.path = path
@@ -79,9 +77,7 @@ class Exchange:
 
     def _start(self, status: int, content_type: str, headers: Headers) -> None:
         self.responded = True
-        self._connection.send(
-            h11.Response(status_code=status, headers=[("content-type", content_type), *headers])
-        )
+        self._connection.send(h11.Response(status_code=status, headers=[("content-type", content_type), *headers]))
 
 
 Handler = Callable[[Exchange], Awaitable[None]]

@@ -122,9 +122,7 @@ class ScriptReader:
         if script is None:
             return filler(request)
         if isinstance(script, str | Reply):
-            raise ScriptError(
-                "a single reply is no script", where="script", remedy="Use a list, a dict or a function"
-            )
+            raise ScriptError("a single reply is no script", where="script", remedy="Use a list, a dict or a function")
         if isinstance(script, Mapping):
             for key, answer in script.items():
                 if key in request.last_message:

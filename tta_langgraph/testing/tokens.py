@@ -48,9 +48,7 @@ def message_text(message: Mapping[str, Any]) -> str:
     return "".join(part.get("text", "") for part in content if isinstance(part, Mapping))
 
 
-def count_prompt_tokens(
-    messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None = None
-) -> int:
+def count_prompt_tokens(messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None = None) -> int:
     """Counts a chat prompt exactly as the scripted server bills it.
 
     Args:
