@@ -1,0 +1,223 @@
+"""The first of three walls: one statement, and nothing in its tree but reading."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import pairwise
+from typing import Literal
+
+from sqlglot import Token, TokenType, exp
+
+from tta_langgraph.sql.parsing import orders, parse
+from tta_langgraph.sql.policy import (
+    CALL_PREFIXES,
+    CALLS,
+    DEEP,
+    FALLBACK_CALLS,
+    FORBIDDEN_NODES,
+    SYSTEM_SCHEMAS,
+    SYSTEM_TABLES,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What one database lets through. Hashable: verdicts are cached by statement and policy."""
+
+    dialect: str
+    """The sqlglot dialect."""
+    max_chars: int = 50_000
+    """Longest statement, in characters."""
+    max_depth: int = 50
+    """Deepest nesting."""
+    only_tables: frozenset[str] | None = None
+    """Lower-case names of the tables that may be read; None for all but the system's."""
+    without_tables: frozenset[str] = frozenset()
+    """Lower-case names of the tables that may not be read."""
+    safe_calls: frozenset[str] | None = None
+    """Lower-case names of the functions that may be called; None for all but those known to do harm."""
+    allow_calls: frozenset[str] = frozenset()
+    """Lower-case names of functions that are let through whatever the lists say."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What the check found out about a statement."""
+
+    error: str | None = None
+    """Why it is not let through, one line; None when it is."""
+    kind: Literal["refused", "syntax"] | None = None
+    """Whether it is unwanted or unreadable."""
+    ordered: bool = False
+    """Whether the outermost query orders its rows."""
+    width: int = 1
+    """The most columns that one SELECT in it spells out."""
+    stars: int = 0
+    """The most stars in one SELECT."""
+    tables: frozenset[str] = field(default_factory=frozenset)
+    """Lower-case names of the tables it reads, common table expressions left out."""
+
+
+@lru_cache(maxsize=4096)
+def check(sql: str, policy: Policy) -> Verdict:
+    """Judges a statement by its text, its words and its tree, without a database."""
+    odd = _odd_character(sql) or _hidden(sql, policy.dialect)
+    if odd is not None:
+        return _refused(odd)
+    parsed = parse(sql, policy.dialect, max_chars=policy.max_chars, max_depth=policy.max_depth)
+    if parsed.error is not None:
+        if parsed.hostile:
+            return _refused(parsed.error)
+        return Verdict(error=f"syntax error: {parsed.error}", kind="syntax")
+    if len(parsed.statements) != 1:
+        n = len(parsed.statements)
+        return _refused("one statement is expected, this has " + (str(n) if n else "none"))
+    tree = parsed.statements[0]
+    refusal = _calls(parsed.tokens, policy) or _nodes(tree, policy)
+    if refusal is not None:
+        return _refused(refusal)
+    tables, refusal = _tables(tree, policy)
+    if refusal is not None:
+        return _refused(refusal)
+    width, stars = _width(tree)
+    return Verdict(ordered=orders(tree), width=width, stars=stars, tables=tables)
+
+
+def _refused(why: str) -> Verdict:
+    return Verdict(error=f"not executed: {why}", kind="refused")
+
+
+def _odd_character(sql: str) -> str | None:
+    """Characters that a parser and an engine may read differently, outside of quotes."""
+    if sql.isascii() and sql.isprintable():
+        return None
+    for match in _ODD.finditer(_QUOTED.sub(lambda m: "x" * len(m[0]), sql)):
+        character = match[0]
+        if character in "\t\n\r\f" or (character.isprintable() and not character.isspace()):
+            continue
+        name = unicodedata.name(character, "control character")
+        return f"invisible character U+{ord(character):04X} ({name.lower()}) at position {match.start() + 1}"
+    return "a NUL character" if "\0" in sql else None
+
+
+def _hidden(sql: str, dialect: str) -> str | None:
+    """Notations that the engine runs and a parser takes for a comment or a plain word."""
+    if dialect == "mysql" and _EXECUTABLE_COMMENT.search(sql):
+        return "executable comments (/*! ... */) are not allowed"
+    if dialect == "postgres" and _ESCAPED_NAME.search(sql):
+        return 'escaped identifiers (U&"...") are not allowed'
+    return None
+
+
+def _calls(tokens: tuple[Token, ...], policy: Policy) -> str | None:
+    """Looks at the words, not the tree: whatever is written before a bracket, quoted or qualified, is a call."""
+    calls, prefixes = CALLS.get(policy.dialect, _ALL_CALLS), CALL_PREFIXES.get(policy.dialect, ())
+    for token, following in pairwise(tokens):
+        if following.token_type is not TokenType.L_PAREN:
+            continue
+        name = token.text.lower()
+        if name in policy.allow_calls:
+            continue
+        if name in calls or name.startswith(prefixes or "\0"):
+            return f"the function {name} is not allowed"
+    return None
+
+
+def _nodes(tree: exp.Expr, policy: Policy) -> str | None:
+    root: exp.Expr = tree
+    while isinstance(root, (exp.Subquery, exp.Paren)):
+        root = root.this
+    if not isinstance(root, (exp.Select, exp.SetOperation, exp.Values)):
+        return f"only a query may be executed, this is {_name(root)}"
+    for node in tree.walk():
+        if isinstance(node, FORBIDDEN_NODES):
+            return f"{_name(node)} is not allowed, only reading is"
+        if isinstance(node, exp.CTE) and not isinstance(node.this, (exp.Query, exp.Values, exp.Subquery)):
+            return f"{_name(node.this)} in a common table expression is not allowed, only reading is"
+        if isinstance(node, exp.Func) and not _safe(node, policy):
+            return f"the function {_called(node)} is not known to be harmless"
+    return None
+
+
+def _safe(node: exp.Func, policy: Policy) -> bool:
+    if policy.safe_calls is None and policy.dialect in DEEP:
+        return True
+    if isinstance(node, exp.Anonymous):
+        name = _called(node)
+        safe = FALLBACK_CALLS if policy.safe_calls is None else policy.safe_calls
+        return name in safe or name in policy.allow_calls
+    # a function the parser has a type for is one that reads, in an engine we hold to reading ourselves
+    return policy.dialect in DEEP or _called(node) in FALLBACK_CALLS | policy.allow_calls or _harmless(node)
+
+
+def _harmless(node: exp.Func) -> bool:
+    return isinstance(node, (exp.AggFunc, exp.Cast, exp.Case, exp.If, exp.And, exp.Or, exp.Xor, exp.Binary, exp.Array))
+
+
+def _called(node: exp.Func) -> str:
+    return str(node.this if isinstance(node, exp.Anonymous) else node.sql_name()).lower().strip('"`[]')
+
+
+def _tables(tree: exp.Expr, policy: Policy) -> tuple[frozenset[str], str | None]:
+    ours = {cte.alias_or_name.lower() for cte in tree.find_all(exp.CTE)}
+    read: set[str] = set()
+    system = SYSTEM_TABLES.get(policy.dialect, ())
+    for table in tree.find_all(exp.Table):
+        name, schema = table.name.lower(), table.db.lower()
+        if not name or isinstance(table.this, exp.Func):
+            continue
+        if name in ours and not schema and _in_scope(table, name):
+            continue
+        read.add(name)
+        if policy.dialect == "duckdb" and _FILE_LIKE.search(table.name) and not _listed(name, policy):
+            return frozenset(), f"reading the file {table.name!r} is not allowed"
+        if schema in SYSTEM_SCHEMAS or (not _listed(name, policy) and name.startswith(system or "\0")):
+            return frozenset(), f"the system table {table.name} is not allowed"
+        dotted = f"{schema}.{name}"
+        if policy.only_tables is not None and not {name, dotted} & policy.only_tables:
+            return frozenset(), f"the table {table.name} is not available"
+        if {name, dotted} & policy.without_tables:
+            return frozenset(), f"the table {table.name} is not available"
+    return frozenset(read), None
+
+
+def _in_scope(table: exp.Expr, name: str) -> bool:
+    """Whether a common table expression of that name is visible where the table stands."""
+    node: exp.Expr | None = table
+    while node is not None:
+        clause = node.args.get("with_") or node.args.get("with")
+        if isinstance(clause, exp.With) and any(cte.alias_or_name.lower() == name for cte in clause.expressions):
+            return True
+        node = node.parent
+    return False
+
+
+def _listed(name: str, policy: Policy) -> bool:
+    return policy.only_tables is not None and name in policy.only_tables
+
+
+def _width(tree: exp.Expr) -> tuple[int, int]:
+    width = stars = 0
+    for select in tree.find_all(exp.Select):
+        columns = select.expressions
+        width = max(width, len(columns))
+        stars = max(stars, sum(1 for column in columns if column.is_star))
+    return max(1, width), stars
+
+
+def _name(node: exp.Expr) -> str:
+    if isinstance(node, exp.Command):
+        return str(node.this).upper()
+    return _WORDS.sub(" ", type(node).__name__).upper()
+
+
+_ALL_CALLS = frozenset().union(*CALLS.values())
+_ODD = re.compile(r"[^\x20-\x7e]")
+_QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|--[^\n]*|/\*.*?\*/", re.S)
+_EXECUTABLE_COMMENT = re.compile(r"/\*M?!")
+_ESCAPED_NAME = re.compile(r"\bU&[\"']", re.I)
+_FILE_LIKE = re.compile(r"[./\\:*?\[]")
+_WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")

@@ -1,0 +1,167 @@
+"""From what the user has (URL, path, engine, async engine) to connections that are ours to read with."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from sqlalchemy import URL, Connection, Engine, create_engine, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.pool import QueuePool, SingletonThreadPool, StaticPool
+
+from tta_langgraph.errors import DatabaseError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where connections come from."""
+
+    engine: Engine
+    """The engine, or the sync face of an async one."""
+    name: str
+    """How the database is called in errors: the URL without its password."""
+    owned: bool
+    """Whether the engine was made here, and is closed here."""
+    asynchronous: AsyncEngine | None = None
+    """The user's async engine, if that is what was given."""
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the database is a SQLite one that lives in its connection."""
+        return isinstance(self.engine.pool, (StaticPool, SingletonThreadPool)) or _memory(self.engine.url)
+
+
+def source_of(given: str | os.PathLike[str] | URL | Engine | AsyncEngine) -> Source:
+    """Resolves what the user gave.
+
+    Raises:
+        DatabaseError: when it is none of these, names no driver we can load, or a SQLite file that is not there.
+    """
+    if isinstance(given, AsyncEngine):
+        _existing(given.url)
+        return Source(given.sync_engine, _shown(given.url), owned=False, asynchronous=given)
+    if isinstance(given, Engine):
+        _existing(given.url)
+        return Source(given, _shown(given.url), owned=False)
+    if isinstance(given, (str, os.PathLike, URL)):
+        url = _url(given)
+        _existing(url)
+        return Source(_engine(url), _shown(url), owned=True)
+    raise DatabaseError(
+        f"a database is given by a URL, a path, an Engine or an AsyncEngine, this is a {type(given).__name__}",
+        where="Database(...)",
+        remedy="For example Database('sqlite:///shop.sqlite') or Database(create_engine(...))",
+    )
+
+
+def _url(given: str | os.PathLike[str] | URL) -> URL:
+    if isinstance(given, URL):
+        return given
+    text = os.fspath(given)
+    if "://" not in text:
+        scheme = "duckdb" if Path(text).suffix in (".duckdb", ".ddb") else "sqlite"
+        return URL.create(scheme, database=text)
+    try:
+        return make_url(text)
+    except ArgumentError as error:
+        raise DatabaseError(
+            "the database URL cannot be read",
+            where="Database(...)",
+            remedy="Write driver://user:password@host/database, for example postgresql+psycopg://me@localhost/shop",
+        ) from error
+
+
+def _engine(url: URL) -> Engine:
+    family = url.get_backend_name()
+    try:
+        if family == "sqlite" and not _memory(url) and "uri" not in url.query:
+            return create_engine(
+                url.set(drivername="sqlite"), poolclass=QueuePool, max_overflow=-1, creator=_read_only_file(url)
+            )
+        if "async" in url.drivername or url.drivername.endswith(("aiosqlite", "aiomysql")):
+            url = url.set(drivername=_SYNC_DRIVERS.get(url.drivername, url.drivername))
+        return create_engine(url, pool_pre_ping=family not in ("sqlite", "duckdb"), **_options(url, family))
+    except (ImportError, NoSuchModuleError, ArgumentError) as error:
+        raise DatabaseError(
+            f"no driver for {url.drivername}: {error}", where=_shown(url), remedy="Install the driver, or name another"
+        ) from error
+
+
+def _options(url: URL, family: str) -> dict[str, Any]:
+    if family == "duckdb":
+        return {"poolclass": QueuePool, "connect_args": {"read_only": not _memory(url), "config": dict(_DUCKDB)}}
+    if family == "postgresql" and url.get_driver_name() in ("psycopg", "psycopg2"):
+        # a server that stops answering is given up by the operating system, not waited for
+        return {"connect_args": {"connect_timeout": 10, "tcp_user_timeout": 30_000, "keepalives_idle": 30}}
+    if family in ("mysql", "mariadb") and url.get_driver_name() == "pymysql":
+        return {"connect_args": {"connect_timeout": 10, "local_infile": False}}
+    return {}
+
+
+def _read_only_file(url: URL) -> Callable[[], sqlite3.Connection]:
+    path = Path(str(url.database)).resolve()
+    location = f"file:{quote(str(path))}?mode=ro"
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(location, uri=True, check_same_thread=False, isolation_level=None)
+
+    return connect
+
+
+def _existing(url: URL) -> None:
+    """A file that is not there must not be made by opening it."""
+    if url.get_backend_name() not in ("sqlite", "duckdb") or _memory(url) or "uri" in url.query:
+        return
+    path = Path(str(url.database))
+    if path.suffix == "" and str(path).startswith("md:"):
+        return
+    if not path.is_file():
+        raise DatabaseError(
+            "there is no such database file" if not path.is_dir() else "this is a folder, not a database file",
+            where=str(path),
+            remedy="Check the path; it is read from the current folder unless it starts with a slash",
+        )
+
+
+def _memory(url: URL) -> bool:
+    database = url.database or ""
+    return url.get_backend_name() in ("sqlite", "duckdb") and (
+        database in ("", ":memory:") or database.startswith(":memory:") or url.query.get("mode") == "memory"
+    )
+
+
+def _shown(url: URL) -> str:
+    return url.render_as_string(hide_password=True)
+
+
+_SYNC_DRIVERS = {
+    "sqlite+aiosqlite": "sqlite",
+    "postgresql+asyncpg": "postgresql+psycopg",
+    "postgresql+psycopg_async": "postgresql+psycopg",
+    "mysql+aiomysql": "mysql+pymysql",
+    "mysql+asyncmy": "mysql+pymysql",
+    "mariadb+aiomysql": "mariadb+pymysql",
+    "mariadb+asyncmy": "mariadb+pymysql",
+}
+_DUCKDB = {
+    "enable_external_access": "false",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "python_enable_replacements": "false",
+    "memory_limit": "512MB",
+    "lock_configuration": "true",
+}
+
+
+def reading(source: Source, work: Callable[[Connection], T]) -> T:
+    """Calls `work` with a connection of the source; sync sources only."""
+    with source.engine.connect() as connection:
+        return work(connection)

@@ -1,0 +1,34 @@
+"""Which backend serves which engine."""
+
+from __future__ import annotations
+
+from sqlalchemy import Engine
+
+from tta_langgraph.sql.backend import Backend
+from tta_langgraph.sql.connect import Source
+from tta_langgraph.sql.fallback import FallbackBackend
+from tta_langgraph.sql.sqlite import SQLiteBackend
+
+
+def backend_for(source: Source, hidden: frozenset[str]) -> Backend:
+    """The backend of the source's engine family.
+
+    Args:
+        source: where connections come from.
+        hidden: lower-case names of tables that may not be read.
+    """
+    name = source.engine.dialect.name
+    if name == "sqlite":
+        return _sqlite(source, hidden)
+    return FallbackBackend(source.engine)
+
+
+def _sqlite(source: Source, hidden: frozenset[str]) -> Backend:
+    secret = hidden | _SQLITE_SCHEMA if hidden else hidden
+    private = not source.in_memory
+    engine: Engine = source.engine
+    pool = engine.pool if source.owned or not private else engine.pool.recreate()
+    return SQLiteBackend(pool, private=private, refused=secret.__contains__)
+
+
+_SQLITE_SCHEMA = frozenset({"sqlite_master", "sqlite_schema", "sqlite_temp_master", "sqlite_temp_schema"})

@@ -1,0 +1,130 @@
+"""Finding the one statement in what a model said."""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import islice
+
+from tta_langgraph.sql.parsing import parses
+
+
+def extract_sql(text: str) -> str | None:
+    """The SQL statement in a model's reply, or None.
+
+    Looked for in this order: the last fenced block that holds SQL (an unclosed one counts: the reply was cut), a
+    `<sql>` tag, a JSON object with a `sql` or `query` field, a reply that is a statement, and a SELECT or WITH that
+    starts a line or follows a colon, up to its semicolon or the next blank line. Reasoning between think tags is not
+    looked at. A block with two statements comes back whole: choosing one of them is not for us, the checks refuse it.
+
+    Args:
+        text: the reply.
+
+    Returns:
+        One statement without its final semicolon, or None when there is none.
+
+    Example:
+        ```python
+        extract_sql("Sure:\\n```sql\\nSELECT 1;\\n```")    # "SELECT 1"
+        extract_sql("I cannot answer that.")              # None
+        ```
+    """
+    text = _THINKING.sub("", text.removeprefix("\ufeff"))
+    if "</think>" in text:  # opened by the prompt, closed by the reply
+        text = text.rpartition("</think>")[2]
+    for block in reversed([(m["label"], m["body"]) for m in _FENCE.finditer(text)]):
+        found = _block(*block)
+        if found is not None:
+            return found
+    for match in reversed(list(_TAG.finditer(text))):
+        if _STATEMENT.match(match["body"]):
+            return _trimmed(match["body"])
+    return _from_json(text) or _bare(text) or _in_prose(text)
+
+
+def _block(label: str, body: str) -> str | None:
+    if label.lower() == "json":
+        return _from_json(body)
+    if label.lower() not in _LABELS:  # a fence that opens right before the statement has no label
+        body = label + body
+    found = _trimmed(body)
+    return found if found is not None and _STATEMENT.match(_COMMENT.sub(" ", found)) else None
+
+
+def _from_json(text: str) -> str | None:
+    start, end = text.find("{"), text.rfind("}")
+    if start < 0 or end < start:
+        return None
+    try:
+        value = json.loads(text[start : end + 1], strict=False)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict):
+        return None
+    for name, field in value.items():
+        if name.lower() in _FIELDS and isinstance(field, str) and _STATEMENT.match(field):
+            return _trimmed(field)
+    return None
+
+
+def _bare(text: str) -> str | None:
+    """A reply that starts as a statement does, and is one up to its end or its semicolon."""
+    body = text.strip().strip("`").strip()
+    if not _STATEMENT.match(_COMMENT.sub(" ", body)):
+        return None
+    whole = _trimmed(body)
+    if whole is not None and parses(whole) and _looks_meant(whole):
+        return whole
+    return _cut(body) if _QUERY.match(_COMMENT.sub(" ", body)) else None
+
+
+def _in_prose(text: str) -> str | None:
+    for match in reversed(list(_START.finditer(text))):
+        found = _cut(text[match.start("sql") :])
+        if found is not None:
+            return found
+    return None
+
+
+def _cut(text: str) -> str | None:
+    """From the first word of a query up to the first end at which it is whole."""
+    ends = [match.start() for match in islice(_END.finditer(text), _MAX_ENDS)]
+    for end in (*ends, len(text)):
+        candidate = _trimmed(text[:end])
+        if candidate is not None and parses(candidate) and _looks_meant(candidate):
+            return candidate
+    return None
+
+
+def _looks_meant(sql: str) -> bool:
+    """Whether it is a query and not an English sentence that starts with "select" and happens to parse."""
+    word = sql.split(None, 1)[0]
+    return not word.istitle() or bool(_PUNCTUATION.search(sql))
+
+
+def _trimmed(sql: str) -> str | None:
+    previous = None
+    while sql != previous:
+        previous, sql = sql, _TRAILING_COMMENT.sub("", sql.strip().rstrip(";").rstrip())
+    return sql or None
+
+
+_FENCE = re.compile(r"```[ \t]*(?P<label>[\w+-]*)(?P<body>.*?)(?:```|\Z)", re.S)
+_TAG = re.compile(r"<(?P<tag>sql|query|answer)>(?P<body>.*?)(?:</(?P=tag)>|\Z)", re.S | re.I)
+_THINKING = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.S | re.I)
+_LABELS = frozenset(
+    {"", "sql", "sqlite", "sqlite3", "postgresql", "postgres", "pgsql", "psql", "mysql", "mariadb", "duckdb", "json"}
+)
+_FIELDS = ("sql", "query", "sql_query", "statement")
+_STATEMENT = re.compile(
+    r"[\s(]*(?:select|with|values|from|table|explain|insert|update|delete|merge|replace|create|drop|alter|truncate|"
+    r"attach|detach|pragma|copy|grant|revoke|vacuum|call|set|show|describe|begin|commit|install|load|export|import)\b",
+    re.I,
+)
+_QUERY = re.compile(r"[\s(]*(?:select|with|values|from)\b", re.I)
+_START = re.compile(r"(?:^|[:`>])[ \t]*(?P<sql>\(*(?:select|with)\s)", re.I | re.M)
+_END = re.compile(r";|`|\n[ \t]*\n|\n(?=[A-Z][a-z]+[ ,])")
+_MAX_ENDS = 20
+_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.S)
+_TRAILING_COMMENT = re.compile(r"(?:(?<=\n)|(?<=;))[ \t]*--[^\n]*\Z")
+_PUNCTUATION = re.compile(r"[*(),\"_=<>]")

@@ -1,0 +1,101 @@
+"""Parsing what a stranger wrote: bounded in size and depth, and an error instead of a crash."""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from sqlglot import Token, TokenType, exp
+from sqlglot.dialects.dialect import Dialect
+from sqlglot.errors import SqlglotError
+
+logging.getLogger("sqlglot").setLevel(logging.ERROR)  # it warns about each statement it keeps as plain text
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """The statements of a text, or the reason there are none."""
+
+    statements: tuple[exp.Expr, ...] = ()
+    """One tree per statement."""
+    tokens: tuple[Token, ...] = ()
+    """The words, as the tokenizer of the dialect sees them."""
+    error: str | None = None
+    """Why it could not be read, one line."""
+    hostile: bool = False
+    """Whether the size or the depth was the reason."""
+
+
+def parse(sql: str, dialect: str, *, max_chars: int = 50_000, max_depth: int = 50) -> Parsed:
+    """Reads `sql` as the dialect does.
+
+    The size (characters) and the nesting (brackets, CASE, runs of prefix operators) are bounded before the parser
+    sees them: parsers recurse, and a compiled one would take the process with it.
+    """
+    if len(sql) > max_chars:
+        return Parsed(error=f"the statement is longer than {max_chars} characters", hostile=True)
+    try:
+        reader = Dialect.get_or_raise(dialect or None)
+        tokens = reader.tokenize(sql)
+        if _depth(tokens) > max_depth:
+            return Parsed(error=f"the statement is nested deeper than {max_depth} levels", hostile=True)
+        trees = reader.parser().parse(tokens, sql)
+    except RecursionError:
+        return Parsed(error="the statement is nested too deeply", hostile=True)
+    except SqlglotError as error:
+        return Parsed(error=_one_line(error))
+    except Exception as error:  # a parser bug on hostile input is a statement we cannot judge
+        return Parsed(error=f"the statement could not be parsed ({type(error).__name__})")
+    kept = tuple(tree for tree in trees if tree is not None and not isinstance(tree, exp.Semicolon))
+    return Parsed(statements=kept, tokens=tuple(tokens))
+
+
+@lru_cache(maxsize=256)
+def parses(sql: str) -> bool:
+    """Whether some common dialect reads `sql` as exactly one statement."""
+    for dialect in ("sqlite", "postgres", "mysql", "duckdb"):
+        statements = parse(sql, dialect).statements
+        if len(statements) == 1:
+            return True
+    return False
+
+
+def orders(tree: exp.Expr) -> bool:
+    """Whether the outermost query orders its rows."""
+    while isinstance(tree, (exp.Subquery, exp.Paren)) and not tree.args.get("order"):
+        tree = tree.this
+    return bool(tree.args.get("order"))
+
+
+def _depth(tokens: list[Token]) -> int:
+    """The deepest nesting that a recursive parser will see."""
+    deepest = depth = run = 0
+    for token in tokens:
+        kind = token.token_type
+        if kind in _OPENING:
+            depth += 1
+        elif kind in _CLOSING:
+            depth = max(0, depth - 1)
+        run = run + 1 if kind in _PREFIX else 0
+        deepest = max(deepest, depth + run)
+    return deepest
+
+
+def _one_line(error: SqlglotError) -> str:
+    details = getattr(error, "errors", None)
+    if details:
+        first = details[0]
+        near = str(first.get("highlight") or "").strip()
+        text = str(first.get("description") or "syntax error").rstrip(".")
+        text = text.split("<Token", 1)[0].strip()
+        where = f", line {first.get('line')}, column {first.get('col')}" if first.get("line") else ""
+        return f"{text}{f' near {near[:40]!r}' if near else ''}{where}"
+    return _SPACE.sub(" ", str(error))[:160]
+
+
+_OPENING = frozenset({TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE, TokenType.CASE})
+_CLOSING = frozenset({TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE, TokenType.END})
+_PREFIX = frozenset({TokenType.NOT, TokenType.DASH, TokenType.PLUS, TokenType.TILDE})
+_SPACE = re.compile(r"\s+")
