@@ -238,7 +238,7 @@ class Pool:
 
 @dataclass(frozen=True, kw_only=True)
 class Trace:
-    """The full record of one episode: what was proposed, decided, spent and answered, and on which backend."""
+    """The full record of one episode: what was proposed, decided, spent, answered, and on which backend."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -336,4 +336,4 @@ class Trace:
 
 def text_hash(text: str) -> str:
     """SHA-256 of a text, in hexadecimal."""
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
