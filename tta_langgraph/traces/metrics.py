@@ -1,0 +1,247 @@
+"""What an answer is worth and what it cost: coverage, saturation, cost of pass, anytime area.
+
+Everything here is a function of plain arrays; nothing knows of models, graphs or stores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tta_langgraph.errors import TraceError
+
+Floats = NDArray[np.float64]
+
+
+def pass_at_k(n: ArrayLike, c: ArrayLike, k: int) -> Floats:
+    """Chance that at least one of `k` samples is right, drawn without repetition from `n` of which `c` are right.
+
+    `1 − C(n−c, k) / C(n, k)`, computed as a product so that nothing overflows. Chen et al. 2021 (arXiv 2107.03374).
+
+    Args:
+        n: samples taken per question, shape (questions,).
+        c: right ones among them, same shape.
+        k: samples allowed.
+
+    Returns:
+        One unbiased estimate per question, shape (questions,).
+
+    Raises:
+        TraceError: `k` is below 1 or above the smallest `n`, or some `c` is not between 0 and its `n`.
+    """
+    taken, right = np.broadcast_arrays(np.atleast_1d(np.asarray(n, int)), np.atleast_1d(np.asarray(c, int)))
+    if k < 1 or (taken.size and k > taken.min()):
+        raise TraceError(
+            f"pass@{k} needs at least {k} samples of every question",
+            where="pass_at_k",
+            remedy="Lower k, or record more samples",
+        )
+    if np.any(right < 0) or np.any(right > taken):
+        raise TraceError("more right samples than samples", where="pass_at_k", remedy="Give c between 0 and n")
+    offsets = np.arange(k)
+    wrong = (taken - right)[:, None] - offsets
+    missed = np.prod(np.clip(wrong, 0, None) / (taken[:, None] - offsets), axis=1)
+    return np.asarray(1.0 - missed, dtype=float)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoverageFit:
+    """Coverage as a function of the number of samples: `exp(a · k^b)`, *Large Language Monkeys* (arXiv 2407.21787)."""
+
+    a: float
+    """Log-coverage at one sample, at most 0."""
+    b: float
+    """Exponent, at most 0; the closer to 0, the less more samples help."""
+    error: float
+    """Root mean square error of the fit, in coverage (0 to 1)."""
+
+    def __call__(self, k: ArrayLike) -> Floats:
+        """Coverage after `k` samples."""
+        return np.exp(self.a * np.asarray(k, float) ** self.b)
+
+
+def fit_coverage(ks: ArrayLike, coverage: ArrayLike) -> CoverageFit:
+    """Fits `exp(a · k^b)` to measured coverage by least squares.
+
+    Args:
+        ks: numbers of samples, at least two different ones, shape (m,).
+        coverage: measured coverage at each, in (0, 1), shape (m,).
+
+    Raises:
+        TraceError: fewer than two points, or the coverage is 0 or 1 throughout (the curve is then constant).
+    """
+    from scipy.optimize import least_squares
+
+    x, y = np.asarray(ks, float), np.asarray(coverage, float)
+    inside = (y > 0) & (y < 1)
+    if len(set(x[inside])) < 2:
+        raise TraceError(
+            "a coverage curve needs two numbers of samples with coverage strictly between 0 and 1",
+            where="fit_coverage",
+            remedy="Record more samples or more questions",
+        )
+    slope, intercept = np.polyfit(np.log(x[inside]), np.log(-np.log(y[inside])), 1)
+    found = least_squares(
+        lambda p: np.exp(p[0] * x ** p[1]) - y,
+        x0=(min(-np.exp(intercept), -1e-9), min(slope, -1e-9)),
+        bounds=((-np.inf, -np.inf), (0.0, 0.0)),
+    )
+    return CoverageFit(a=float(found.x[0]), b=float(found.x[1]), error=float(np.sqrt(np.mean(found.fun**2))))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SaturationFit:
+    """Parallel scaling that saturates: `ceiling · (1 − (1 − p)^N)` (TTSPM)."""
+
+    ceiling: float
+    """What unlimited samples reach, 0 to 1."""
+    p: float
+    """Chance that one sample solves a question that can be solved."""
+    error: float
+    """Root mean square error of the fit."""
+
+    def __call__(self, n: ArrayLike) -> Floats:
+        """Accuracy or coverage after `n` samples."""
+        return self.ceiling * (1.0 - (1.0 - self.p) ** np.asarray(n, float))
+
+    def stop_at(self, price: float) -> int:
+        """Largest number of samples whose last one still gains at least `price` (in accuracy per sample)."""
+        first = self.ceiling * self.p
+        if price <= 0:
+            raise TraceError(
+                "the price of a sample must be above 0",
+                where="SaturationFit.stop_at",
+                remedy="Give accuracy per sample",
+            )
+        if first < price:
+            return 0
+        if self.p >= 1:
+            return 1
+        return 1 + int(np.floor(np.log(price / first) / np.log(1 - self.p) + 1e-12))
+
+
+def fit_saturation(ns: ArrayLike, values: ArrayLike) -> SaturationFit:
+    """Fits `ceiling · (1 − (1 − p)^N)` by least squares to values in [0, 1] at two or more numbers of samples.
+
+    Raises:
+        TraceError: fewer than two different numbers of samples.
+    """
+    from scipy.optimize import least_squares
+
+    x, y = np.asarray(ns, float), np.asarray(values, float)
+    if len(set(x)) < 2:
+        raise TraceError(
+            "a saturation curve needs two numbers of samples", where="fit_saturation", remedy="Record more samples"
+        )
+    top = float(np.clip(y.max(), 1e-6, 1.0))
+    found = least_squares(
+        lambda p: p[0] * (1 - (1 - p[1]) ** x) - y,
+        x0=(top, float(np.clip(y[np.argmin(x)] / top, 1e-3, 1 - 1e-6))),
+        bounds=((0.0, 0.0), (1.0, 1.0)),
+    )
+    return SaturationFit(ceiling=float(found.x[0]), p=float(found.x[1]), error=float(np.sqrt(np.mean(found.fun**2))))
+
+
+def coverage_curve(counts: Sequence[tuple[int, int]], ks: Sequence[int]) -> Floats:
+    """Mean pass@k over questions given as (samples, right ones); questions with fewer than k samples are left out."""
+    rows = np.asarray(counts, int).reshape(-1, 2)
+    return np.asarray(
+        [
+            np.mean(pass_at_k(rows[rows[:, 0] >= k, 0], rows[rows[:, 0] >= k, 1], k))
+            if (rows[:, 0] >= k).any()
+            else np.nan
+            for k in ks
+        ]
+    )
+
+
+def cost_of_pass(cost: float, accuracy: float) -> float:
+    """Expected cost of one right answer: mean cost / accuracy; infinite where nothing is right.
+
+    *Cost-of-Pass* (arXiv 2504.13359). The unit is that of `cost` (tokens, seconds or US dollars).
+    """
+    return cost / accuracy if accuracy > 0 else float("inf")
+
+
+def frontier_cost_of_pass(strategies: Mapping[str, tuple[float, float]]) -> tuple[str, float]:
+    """The strategy with the lowest cost of pass, and that cost, among `{name: (mean cost, accuracy)}`.
+
+    Raises:
+        TraceError: there is no strategy.
+    """
+    if not strategies:
+        raise TraceError("no strategies to compare", where="frontier_cost_of_pass")
+    return min(((name, cost_of_pass(*pair)) for name, pair in strategies.items()), key=lambda item: item[1])
+
+
+def price_reversals(listed: Mapping[str, float], actual: Mapping[str, float]) -> list[tuple[str, str]]:
+    """Pairs (a, b) where `a` has the lower listed price but the higher actual cost per task.
+
+    A model that lists cheaper tokens may write so many of them that it costs more.
+
+    Args:
+        listed: listed price per model, US dollars per token.
+        actual: mean actual cost per task, US dollars; models without both figures are left out.
+    """
+    names = sorted(set(listed) & set(actual))
+    return [(a, b) for a in names for b in names if listed[a] < listed[b] and actual[a] > actual[b]]
+
+
+def energy_per_token(watts: float, seconds: float, tokens: float) -> float:
+    """Joules per token of a device that drew `watts` (mean) for `seconds` while it made `tokens`."""
+    if tokens <= 0:
+        raise TraceError("energy per token needs at least one token", where="energy_per_token")
+    return watts * seconds / tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdealRuntime:
+    """Runtime of a call on an idle server: `start + prefill · uncached prompt tokens + decode · output tokens`."""
+
+    start: float
+    """Seconds before the first prompt token is read."""
+    prefill: float
+    """Seconds per prompt token that no prefix cache served."""
+    decode: float
+    """Seconds per output token."""
+
+    def __call__(self, prompt: ArrayLike, completion: ArrayLike) -> Floats:
+        """Seconds for calls with so many uncached prompt and output tokens."""
+        return self.start + self.prefill * np.asarray(prompt, float) + self.decode * np.asarray(completion, float)
+
+
+def fit_runtime(prompt: ArrayLike, completion: ArrayLike, seconds: ArrayLike) -> IdealRuntime:
+    """Fits `IdealRuntime` with non-negative coefficients to calls recorded on an idle server; shapes (calls,).
+
+    What a busy server takes beyond it is contention: `seconds − ideal(prompt, completion)`.
+    """
+    from scipy.optimize import nnls
+
+    x = np.column_stack(
+        [np.ones_like(np.asarray(prompt, float)), np.asarray(prompt, float), np.asarray(completion, float)]
+    )
+    scale = np.maximum(x.max(axis=0, initial=0.0), 1e-12)
+    found, _ = nnls(x / scale, np.asarray(seconds, float))
+    start, prefill, decode = (float(v) for v in found / scale)
+    return IdealRuntime(start=start, prefill=prefill, decode=decode)
+
+
+def anytime_area(costs: ArrayLike, quality: ArrayLike, horizon: float) -> float:
+    """Normalised area under an anytime curve: mean quality over [0, horizon] if stopped at a random moment.
+
+    The curve is a staircase: 0 before the first answer, then the quality of the best answer so far, held until
+    the next one and, after the last, until the horizon.
+
+    Args:
+        costs: when each answer came, ascending, in tokens or seconds, shape (steps,).
+        quality: quality of the best answer from then on, shape (steps,).
+        horizon: where the curve ends, above 0.
+    """
+    at, value = np.asarray(costs, float), np.asarray(quality, float)
+    if horizon <= 0 or np.any(np.diff(at) < 0):
+        raise TraceError("an anytime curve needs ascending costs and a horizon above 0", where="anytime_area")
+    edges = np.clip(np.append(at, horizon), 0, horizon)
+    return float(np.sum(np.diff(edges) * value) / horizon)
