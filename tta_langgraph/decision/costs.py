@@ -1,0 +1,146 @@
+"""What an action costs: means learned from the episode's own calls, priors before there are any.
+
+Every cost is expressed relative to the first call of the episode, because the schema prompt and the model set the
+scale and both are known once it has returned. `resample(n)` in one request reads the prompt once, writes n answers,
+and takes as long as the longest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tta_langgraph.decision.actions import Action
+from tta_langgraph.decision.forecasts import Quantity
+from tta_langgraph.decision.snapshot import Snapshot
+
+Z90 = 1.2815515655446004
+"""90th percentile of the standard normal distribution."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """The size of one ordinary call in this episode."""
+
+    prompt: float
+    """Prompt tokens of a fresh call."""
+    completion: float
+    """Completion tokens of a fresh call, mean."""
+    seconds: float
+    """Latency in seconds of a fresh call, mean."""
+    execution: float
+    """Runtime in seconds of an execution, mean."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ratio:
+    """Cost of an action relative to a fresh call."""
+
+    prompt: float = 1.0
+    """Prompt tokens over those of a fresh call."""
+    extra_prompt: float = 0.0
+    """Prompt tokens added in completions of a fresh call: the history that is shown again."""
+    completion: float = 1.0
+    """Completion tokens over those of a fresh call."""
+    seconds: float = 1.0
+    """Latency over that of a fresh call."""
+    calls: int = 1
+    """Model calls."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CostModel:
+    """Mean and p90 of tokens and seconds per action."""
+
+    prompt_tokens: float = 700.0
+    """Prior: prompt tokens of a fresh call."""
+    completion_tokens: float = 60.0
+    """Prior: completion tokens of a fresh call."""
+    seconds: float = 2.0
+    """Prior: seconds of a fresh call."""
+    spread: float = 0.5
+    """Standard deviation of completion tokens and latency over their mean."""
+    ratios: Mapping[str, Ratio] = field(default_factory=lambda: RATIOS)
+    """Per action name or kind, relative to a fresh call."""
+
+    def scale(self, snapshot: Snapshot) -> Scale:
+        """The size of a fresh call, from the episode's own first answers, else the priors."""
+        prompt, written, seconds, ran, fresh, runs = 0.0, 0.0, 0.0, 0.0, 0, 0
+        for candidate in snapshot.candidates:
+            execution = candidate.evidence.execution
+            if execution is not None:
+                ran += execution.seconds
+                runs += 1
+            if candidate.action not in FRESH:
+                continue
+            usage = candidate.usage
+            if usage.completion_tokens or usage.prompt_tokens:
+                prompt = max(prompt, usage.prompt_tokens)
+                written += usage.completion_tokens
+                seconds += usage.seconds
+                fresh += 1
+        if not fresh:
+            context = snapshot.context
+            known = context.get("prompt_tokens") or context.get("schema_tokens", 0.0)
+            return Scale(known or self.prompt_tokens, self.completion_tokens, self.seconds, ran / runs if runs else 0.0)
+        return Scale(
+            prompt or self.prompt_tokens,
+            max(1.0, written / fresh),
+            seconds / fresh or self.seconds,
+            ran / runs if runs else 0.0,
+        )
+
+    def of(self, action: Action, scale: Scale) -> tuple[Quantity, Quantity]:
+        """Tokens (sum) and seconds (maximum over parallel calls) of an action."""
+        if action.ends:
+            return NOTHING, NOTHING
+        ratio = self.ratios.get(action.name) or self.ratios.get(action.kind) or DEFAULT_RATIO
+        n = action.n
+        written = ratio.completion * scale.completion
+        read = ratio.prompt * scale.prompt + ratio.extra_prompt * scale.completion
+        tokens = read + n * written
+        # The maximum of n latencies grows like the square root of log n times their spread.
+        slowest = 1.0 + self.spread * math.sqrt(math.log(n)) if n > 1 else 1.0
+        latency = ratio.seconds * scale.seconds
+        executed = scale.execution if action.kind in MAKES else 0.0
+        return (
+            Quantity(tokens, tokens + Z90 * self.spread * written * math.sqrt(n)),
+            Quantity(latency * slowest + executed, latency * (slowest + Z90 * self.spread) + 2 * executed),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "seconds": self.seconds,
+            "spread": self.spread,
+            "ratios": {name: asdict(ratio) for name, ratio in self.ratios.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> CostModel:
+        """Reads `to_dict`'s output."""
+        ratios = {name: Ratio(**ratio) for name, ratio in data["ratios"].items()}
+        return cls(**{**data, "ratios": ratios})
+
+
+NOTHING = Quantity(0.0, 0.0)
+FRESH = frozenset({"generate", "resample"})
+"""Actions whose candidates tell what a fresh call costs."""
+MAKES = frozenset({"generate", "resample", "reflect", "escalate", "search"})
+"""Kinds of action that make candidates, which are then executed."""
+DEFAULT_RATIO = Ratio(extra_prompt=2.0)
+RATIOS: Mapping[str, Ratio] = {
+    "resample": Ratio(),
+    # A correction reads the attempt and what was observed about it, and writes about one answer.
+    "reflect": Ratio(extra_prompt=3.0, completion=1.1, seconds=1.1),
+    # The judge's feedback is a call of its own.
+    "reflect:judge": Ratio(prompt=2.0, extra_prompt=4.0, completion=2.2, seconds=2.2, calls=2),
+    "judge": Ratio(extra_prompt=2.0, completion=1.0, seconds=1.0),
+    "escalate": Ratio(completion=1.2, seconds=3.0),
+    "search": Ratio(prompt=4.0, completion=4.0, seconds=4.0, calls=4),
+}
+"""Priors, to be replaced by fitted ratios."""

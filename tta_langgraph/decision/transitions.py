@@ -1,0 +1,218 @@
+"""Reflection as a Markov step: how often does another look fix what is wrong, and break what is right?
+
+Counts per action, model, state of the candidate (failed or ran) and round, shrunk towards coarser counts and finally to
+shipped Beta priors. Reflection gains (1−c)·p_fix − c·p_break, so it helps only while c < p_fix / (p_fix + p_break).
+
+Source: *Finding the Sweet Spot* (arXiv 2510.20653) for rounds and feedback kinds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tta_langgraph.decision.actions import Action
+from tta_langgraph.decision.agreement import Agreement
+from tta_langgraph.decision.forecasts import Assessment, Forecast
+from tta_langgraph.decision.predictor import Predictor, predictor_from_dict, predictor_to_dict, register
+from tta_langgraph.decision.priors import TRANSITION_PRIORS
+from tta_langgraph.decision.snapshot import Snapshot
+from tta_langgraph.errors import PolicyError
+from tta_langgraph.state import Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Transition probabilities of one step."""
+
+    p_fix: float
+    """P(right after | wrong before)."""
+    p_break: float
+    """P(wrong after | right before)."""
+
+    def after(self, c: float) -> float:
+        """P(right after) from P(right before) = c."""
+        return c + self.gain(c)
+
+    def gain(self, c: float) -> float:
+        """(1−c)·p_fix − c·p_break."""
+        return (1 - c) * self.p_fix - c * self.p_break
+
+    @property
+    def break_even(self) -> float:
+        """P(right before) under which the step helps: p_fix / (p_fix + p_break); its fixed point when repeated."""
+        total = self.p_fix + self.p_break
+        return self.p_fix / total if total > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Observed transitions."""
+
+    fixed: float = 0.0
+    """Wrong before, right after."""
+    wrong: float = 0.0
+    """Wrong before."""
+    broken: float = 0.0
+    """Right before, wrong after."""
+    right: float = 0.0
+    """Right before."""
+
+    def plus(self, before: bool, after: bool) -> Counts:
+        """With one more observation."""
+        return Counts(
+            self.fixed + (after and not before),
+            self.wrong + (not before),
+            self.broken + (before and not after),
+            self.right + before,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One observed step."""
+
+    action: Action
+    """The action that was taken."""
+    model: str
+    """Who took it."""
+    state: str
+    """`failed`, `ran` or `unknown`: what was known about the candidate before."""
+    round: int
+    """Rounds of correction the candidate had behind it."""
+    before: bool
+    """The best answer was right before."""
+    after: bool
+    """The best answer was right after."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransitionTable:
+    """Counts with back-off: (action, model, state, round) -> any round -> any model -> the shipped prior."""
+
+    counts: Mapping[str, Counts] = field(default_factory=dict)
+    """By `action|model|state|round`, `*` for any."""
+    priors: Mapping[str, tuple[float, float]] = field(default_factory=lambda: TRANSITION_PRIORS)
+    """(p_fix, p_break) by `action|state`, `action` or `kind`."""
+    strength: float = 12.0
+    """Pseudo-observations with which each level is drawn to the coarser one."""
+
+    @classmethod
+    def fit(cls, observed: Iterable[Transition], *, strength: float = 12.0) -> TransitionTable:
+        """Counts transitions at every level of the back-off."""
+        counts: dict[str, Counts] = {}
+        for step in observed:
+            name = step.action.name
+            for key in _levels(name, step.model, step.state, step.round):
+                counts[key] = counts.get(key, Counts()).plus(step.before, step.after)
+        return cls(counts=counts, strength=strength)
+
+    def knows(self, action: Action) -> bool:
+        """Whether there is a count or a prior for this action."""
+        return any(name in self.priors for name in (action.name, action.kind)) or any(
+            key.startswith(f"{action.name}|") for key in self.counts
+        )
+
+    def rates(self, action: Action, *, model: str = "", state: str = "unknown", round: int = 0) -> Rates:
+        """Posterior means of p_fix and p_break, from the coarsest level to the finest.
+
+        Raises:
+            PolicyError: nothing is known about the action.
+        """
+        prior = next(
+            (
+                self.priors[key]
+                for key in (f"{action.name}|{state}", action.name, f"{action.kind}|{state}", action.kind)
+                if key in self.priors
+            ),
+            None,
+        )
+        if prior is None:
+            if not self.knows(action):
+                raise PolicyError(f"no transitions known for {action.name}", where="TransitionTable")
+            prior = UNKNOWN
+        fix, broke = prior
+        for key in reversed(_levels(action.name, model, state, round)):
+            seen = self.counts.get(key)
+            if seen is not None:
+                fix = (seen.fixed + self.strength * fix) / (seen.wrong + self.strength)
+                broke = (seen.broken + self.strength * broke) / (seen.right + self.strength)
+        return Rates(fix, broke)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            "counts": {key: [c.fixed, c.wrong, c.broken, c.right] for key, c in self.counts.items()},
+            "priors": {key: list(pair) for key, pair in self.priors.items()},
+            "strength": self.strength,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> TransitionTable:
+        """Reads `to_dict`'s output."""
+        priors = {key: (float(fix), float(broke)) for key, (fix, broke) in data["priors"].items()}
+        return cls(
+            counts={key: Counts(*map(float, four)) for key, four in data["counts"].items()},
+            priors=priors,
+            strength=float(data["strength"]),
+        )
+
+
+@register("transitions")
+@dataclass(frozen=True, kw_only=True)
+class Transitions:
+    """Forecasts corrections and escalations from transition rates, everything else as `belief` does."""
+
+    table: TransitionTable = field(default_factory=TransitionTable)
+    """The rates."""
+    belief: Predictor = field(default_factory=Agreement)
+    """Says P(correct now), and forecasts fresh samples and verdicts."""
+
+    @property
+    def name(self) -> str:
+        """`transitions`."""
+        return "transitions"
+
+    def assess(self, snapshot: Snapshot, actions: Sequence[Action]) -> Assessment:
+        """P(correct after) = c + (1−c)·p_fix − c·p_break for every action that has rates."""
+        own = [action for action in actions if not action.ends and self.table.knows(action)]
+        base = self.belief.assess(snapshot, actions)
+        if not own:
+            return base
+        best = snapshot.get(base.best)
+        state, model, rounds = _state(best), best.model if best else "", best.round if best else 0
+        found = dict(base.forecasts)
+        for action in own:
+            known = found.get(action)
+            if known is None:
+                continue
+            rates = self.table.rates(action, model=model, state=state, round=rounds)
+            found[action] = Forecast(action, rates.after(base.p_now), known.tokens, known.seconds, self.name)
+        return Assessment(base.p_now, found, base.predictor, base.features, base.best)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {"table": self.table.to_dict(), "belief": predictor_to_dict(self.belief)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Transitions:
+        """Reads `to_dict`'s output."""
+        table = TransitionTable.from_dict(data["table"])
+        return cls(table=table, belief=predictor_from_dict(data["belief"], where="transitions.belief"))
+
+
+UNKNOWN = (0.1, 0.1)
+"""Rates of a counted action without a prior, before its counts."""
+
+
+def _levels(name: str, model: str, state: str, rounds: int) -> tuple[str, ...]:
+    """Keys from the finest to the coarsest."""
+    return (f"{name}|{model}|{state}|{rounds}", f"{name}|{model}|{state}|*", f"{name}|*|{state}|*")
+
+
+def _state(candidate: Candidate | None) -> str:
+    execution = candidate.evidence.execution if candidate is not None else None
+    if execution is None:
+        return "unknown"
+    return "ran" if execution.ok else "failed"
