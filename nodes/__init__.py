@@ -1,1 +1,30 @@
-"""nodes"""
+"""Nodes that make candidates (strategies) and nodes that observe them (evaluators)."""
+
+from tta_langgraph.nodes.check import Check
+from tta_langgraph.nodes.confidence import Confidence
+from tta_langgraph.nodes.demonstrations import Demonstrations
+from tta_langgraph.nodes.escalate import Escalate
+from tta_langgraph.nodes.execute import Execute
+from tta_langgraph.nodes.generate import Generate
+from tta_langgraph.nodes.judge import Judge
+from tta_langgraph.nodes.reflect import Reflect
+from tta_langgraph.nodes.sample import Sample
+from tta_langgraph.nodes.second_look import Form, FormRecord, FormTable, best_form
+from tta_langgraph.nodes.strategy import Strategy
+
+__all__ = [
+    "Check",
+    "Confidence",
+    "Demonstrations",
+    "Escalate",
+    "Execute",
+    "Form",
+    "FormRecord",
+    "FormTable",
+    "Generate",
+    "Judge",
+    "Reflect",
+    "Sample",
+    "Strategy",
+    "best_form",
+]

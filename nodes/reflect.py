@@ -1,0 +1,133 @@
+"""A second look at the best answer so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tta_langgraph.episode import Ask, Call, Steps
+from tta_langgraph.evidence import Evidence
+from tta_langgraph.nodes.execute import executed
+from tta_langgraph.nodes.judge import Judge, verdict_told
+from tta_langgraph.nodes.reading import State, best_of, candidates_of, settled
+from tta_langgraph.nodes.second_look import Form, FormTable, best_form, fault_of, second_look
+from tta_langgraph.nodes.strategy import Strategy
+from tta_langgraph.state import Candidate
+
+Feedback = Literal["none", "judge", "execution"] | Callable[[Candidate, State], str]
+"""What the model is told: nothing, a judge's critique, what the database said, or what your function says."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reflect(Strategy):
+    """Asks the model to look again at the best candidate, with what was observed about it.
+
+    Adds one candidate, a child of the one it corrects. A reply that confirms the answer, in prose or by
+    repeating it, adds none: the candidate stays and the confirmation is noted as weak evidence. A refusal or
+    garbage adds a candidate without an answer, which takes no part in votes. Costs about one call whose
+    prompt repeats the first one's, served from the prefix cache; only the last attempt is repeated, never the
+    whole history.
+
+    Source: *Finding the Sweet Spot* (arXiv 2510.20653), reflection turn with verifier context.
+    """
+
+    feedback: Feedback = "execution"
+    """What the model is told."""
+    form: Form | None = None
+    """How the second look is put; None for the form that records speak for, by model and feedback."""
+    forms: FormTable | None = None
+    """Records to choose the form by; None for those that ship with the package."""
+    max_rounds: int = 3
+    """Rounds after which nothing is asked any more. Confirmations and failed rounds count."""
+    judge: Judge | None = None
+    """Judges the candidate if nobody has, for `feedback="judge"`; by default the same model."""
+    temperature: float = 0.8
+    """Of a fresh look; the other forms are greedy."""
+
+    def steps(self, state: State) -> Steps:
+        """Looks again at the best candidate."""
+        best = best_of(state, self.selection)
+        if best is None:
+            return (yield from self._first(state))
+        if rounds_used(best, candidates_of(state)) >= self.max_rounds:
+            return {}
+        best, observation, fault = yield from self._observed(best, state)
+        opening = yield from self.opening(state)
+        form = self.form or best_form(model_name(self.model), self._told, failed=_failed(best), table=self.forms)
+        messages = second_look(form, opening, best, observation, sql=self.database is not None, fault=fault)
+        heat = self.temperature if form == "fresh" else 0.0
+        completions = yield Ask(
+            messages=messages,
+            model=self.model,
+            max_tokens=self.max_tokens,
+            source="reflect",
+            options={"temperature": heat, **self.options},
+        )
+        reply = self.read(completions[0], current=best.answer)
+        if reply.kind == "confirmation":
+            kept = best.observed(Evidence(confirmations=best.evidence.confirmations + 1))
+            return settled(state, [kept], self.selection)
+        child = self.candidate(completions[0], action="reflect", reply=reply, parent=best, feedback=self._told)
+        return settled(state, [best, child], self.selection)
+
+    def _first(self, state: State) -> Steps:
+        """There is nothing to look at yet: the question is asked, at a temperature if it was asked in vain
+        before."""
+        messages = yield from self.opening(state)
+        heat = self.temperature if candidates_of(state) else 0.0
+        completions = yield Ask(
+            messages=messages,
+            model=self.model,
+            max_tokens=self.max_tokens,
+            source="reflect",
+            options={"temperature": heat, **self.options},
+        )
+        return settled(state, [self.candidate(completions[0], action="reflect")], self.selection)
+
+    @property
+    def _told(self) -> str:
+        return self.feedback if isinstance(self.feedback, str) else getattr(self.feedback, "__name__", "callable")
+
+    def _observed(self, best: Candidate, state: State) -> Generator[Any, Any, tuple[Candidate, str, str]]:
+        """The candidate with the evidence that the feedback needs, what to tell about it, and the fault it
+        names."""
+        if callable(self.feedback):
+            told = yield Call(function=self.feedback, args=(best, state), source="reflect.feedback")
+            return best, str(told or ""), str(told or "")
+        if self.feedback == "execution" and self.database is not None:
+            if best.evidence.execution is None and best.answer is not None:
+                found, _ = yield from executed(self.database, [best])
+                best = found[0] if found else best
+            execution = best.evidence.execution
+            if execution is None:
+                return best, "", ""
+            return best, execution.feedback or execution.error or "", fault_of(execution)
+        if self.feedback == "judge":
+            if not best.evidence.verdicts:
+                judge = self.judge or Judge(model=self.model, database=self.database)
+                found = yield from judge.judged([best], state)
+                best = found[0] if found else best
+            return best, verdict_told(best), verdict_told(best)
+        return best, "", ""
+
+
+def rounds_used(best: Candidate, candidates: list[Candidate]) -> int:
+    """Second looks that the candidate's line has had: corrections, confirmations, and replies without an
+    answer."""
+    empty_handed = sum(c.parent == best.id and c.answer is None for c in candidates)
+    return best.round + best.evidence.confirmations + empty_handed
+
+
+def model_name(model: Any) -> str:
+    """The name that a chat model goes by, or an empty text."""
+    for attribute in ("model_name", "model", "model_id"):
+        name = getattr(model, attribute, None)
+        if isinstance(name, str) and name:
+            return name
+    return ""
+
+
+def _failed(candidate: Candidate) -> bool:
+    execution = candidate.evidence.execution
+    return execution is not None and not execution.ok

@@ -1,0 +1,117 @@
+"""Several answers at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from langchain_core.messages import BaseMessage, HumanMessage
+
+from tta_langgraph.episode import Ask, Completion, OutOfBudget, Steps
+from tta_langgraph.nodes.reading import State, last_decision, question_of, settled
+from tta_langgraph.nodes.strategy import Strategy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample(Strategy):
+    """Asks the question `n` times and adds `n` candidates.
+
+    Without diversity the samples share one request, hence one reading of the prompt, where the server can. If
+    not all of them fit in what the budget leaves, as many are drawn as fit.
+
+    Source: self-consistency (arXiv 2203.11171), *Large Language Monkeys* (arXiv 2407.21787); test-time
+        augmentation
+    for `diversify`.
+    """
+
+    n: int | None = None
+    """How many; None takes the number from the router's last decision, `resample(n)`, or 1."""
+    temperature: float = 0.8
+    """Of every sample, or the highest one with `diversify="temperature"`."""
+    diversify: Literal["rephrase", "temperature"] | None = None
+    """`rephrase` asks all but the first sample in other words (one call more); `temperature` spreads the
+    temperatures evenly from 0. The first sample always sees the original question."""
+
+    def steps(self, state: State) -> Steps:
+        """Draws the samples, and adds them."""
+        messages = yield from self.opening(state)
+        n = self._wanted(state)
+        if self.diversify is None:
+            completions = yield from self._together(messages, n)
+        else:
+            completions = yield from self._apart(messages, n, state)
+        found = [self.candidate(completion, action="resample") for completion in completions]
+        return settled(state, found, self.selection)
+
+    def _wanted(self, state: State) -> int:
+        if self.n is not None:
+            return max(1, self.n)
+        decision = last_decision(state)
+        return max(1, decision.n) if decision is not None and decision.action == "resample" else 1
+
+    def _ask(self, messages: Sequence[BaseMessage], n: int = 1, temperature: float | None = None) -> Ask:
+        degree = self.temperature if temperature is None else temperature
+        return Ask(
+            messages=messages,
+            model=self.model,
+            n=n,
+            max_tokens=self.max_tokens,
+            source="sample",
+            options={"temperature": degree, **self.options},
+        )
+
+    def _together(self, messages: Sequence[BaseMessage], n: int) -> Generator[Any, Any, list[Completion]]:
+        """One request for all of them; for half as many while they do not fit."""
+        while True:
+            try:
+                completions: list[Completion] = yield self._ask(messages, n)
+                return completions
+            except OutOfBudget:
+                if n == 1:
+                    raise
+                n //= 2
+
+    def _apart(self, messages: Sequence[BaseMessage], n: int, state: State) -> Generator[Any, Any, list[Completion]]:
+        """One request each, in parallel; those that find no budget are left out."""
+        if self.diversify == "temperature":
+            step = self.temperature / max(1, n - 1)
+            asks = tuple(self._ask(messages, temperature=round(i * step, 3)) for i in range(n))
+        else:
+            others = yield from self._rephrased(question_of(state), n - 1)
+            versions = [messages, *([*messages[:-1], HumanMessage(other)] for other in others)]
+            # Fewer versions than samples: the model gave too few; the original is asked again.
+            asks = tuple(self._ask(versions[i] if i < len(versions) else messages) for i in range(n))
+        results = yield asks
+        failed = [result for result in results if isinstance(result, BaseException)]
+        if len(failed) == len(results):
+            raise failed[0]
+        return [c for result in results if not isinstance(result, BaseException) for c in result]
+
+    def _rephrased(self, question: str, n: int) -> Generator[Any, Any, list[str]]:
+        """Up to `n` other wordings, all from one call; none if the budget has no room for it."""
+        if n < 1:
+            return []
+        try:
+            completions = yield Ask(
+                messages=[HumanMessage(REPHRASE.format(n=n, question=question))],
+                model=self.model,
+                max_tokens=min(1_024, 24 + 2 * n * max(16, len(question) // 2)),
+                source="sample.rephrase",
+                options={"temperature": self.temperature},
+            )
+        except OutOfBudget:
+            return []
+        lines = [_NUMBERING.sub("", line).strip() for line in completions[0].text.splitlines()]
+        same = question.strip().casefold()
+        return list(dict.fromkeys(line for line in lines if line and line.casefold() != same))[:n]
+
+
+_NUMBERING = re.compile(r"^\s*(?:\d+[.):]|[-*])\s*")
+REPHRASE = """\
+Rewrite the question below in {n} different ways. Keep its meaning, its numbers and every name exactly. \
+One rewriting per line, nothing else.
+
+{question}"""
+"""Asks for other wordings of the question."""
