@@ -49,7 +49,7 @@ def convert_gguf(
 ) -> Path:
     """Converts a GGUF file into a Hugging Face folder, or returns the one made earlier from the same bytes.
 
-    The folder is written under a temporary name and renamed when complete, so a crash leaves nothing half-made
+    The folder is written under a temporary name and renamed when complete: a crash leaves nothing half-made,
     and two processes may convert at once.
 
     Args:

@@ -101,9 +101,7 @@ def check_tokenizer(path: Path, tokens: Sequence[str]) -> None:
             remedy="Serve this model from its official repository",
         )
     for text in _ROUND_TRIP:
-        back = tokenizer.decode(
-            tokenizer.encode(text, add_special_tokens=False).ids, skip_special_tokens=False
-        )
+        back = tokenizer.decode(tokenizer.encode(text, add_special_tokens=False).ids, skip_special_tokens=False)
         if back != text:
             raise ModelError(f"text does not survive: {text!r} became {back!r}", where=str(path))
 

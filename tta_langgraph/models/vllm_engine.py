@@ -1,0 +1,268 @@
+"""One vLLM engine per model and options, on an event loop of its own, shared by every `ChatVLLM` that asks for it.
+
+vLLM's `AsyncLLM` belongs to the event loop it was started on. LangChain users call from many: a notebook, a web
+server, threads of `batch`, `asyncio.run` once per test. So the engine gets one background thread with one loop, and
+callers hand coroutines over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import concurrent.futures
+import contextlib
+import json
+import logging
+import threading
+import uuid
+import weakref
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
+
+from tta_langgraph.errors import ModelError
+from tta_langgraph.models.errors import ModelTimeoutError
+from tta_langgraph.models.vllm_env import engine_environment
+from tta_langgraph.models.vllm_stats import EngineStats, StatsRecorder
+
+__all__ = ["Engine", "EngineLease"]
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Engine:
+    """A running engine. Made by `EngineLease`, not by hand.
+
+    Args:
+        model: folder or hub name.
+        options: keyword arguments of vLLM's `AsyncEngineArgs`.
+
+    Raises:
+        ModelError: vllm is not installed, or the engine did not start.
+    """
+
+    def __init__(self, model: str, options: Mapping[str, Any]) -> None:
+        self.model = model
+        """Folder or hub name."""
+        self.options = dict(options)
+        """The engine arguments it was started with."""
+        self.recorder = StatsRecorder()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="tta-vllm", daemon=True)
+        self._thread.start()
+        self.closed = False
+        """Whether it was shut down."""
+        try:
+            self._llm: Any = self.submit(self._start()).result()
+        except BaseException:
+            self._stop_loop()
+            raise
+        self.tokenizer: Any = self._llm.get_tokenizer()
+        """The engine's tokenizer (transformers)."""
+
+    @property
+    def config(self) -> Any:
+        """The engine's resolved `VllmConfig`."""
+        return self._llm.vllm_config
+
+    @property
+    def max_model_len(self) -> int:
+        """The window: prompt plus completion, in tokens."""
+        return int(self.config.model_config.max_model_len)
+
+    def default_sampling(self) -> dict[str, Any]:
+        """Sampling parameters the model's own `generation_config.json` recommends (as the vLLM server uses)."""
+        return dict(self.config.model_config.get_diff_sampling_param())
+
+    def submit(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        """Runs a coroutine on the engine's loop; cancelling the future cancels it there."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    async def generate(
+        self,
+        prompt_token_ids: Sequence[int],
+        params: Any,
+        *,
+        timeout: float | None = None,
+        priority: int = 0,
+        emit: Callable[[Any], None] | None = None,
+    ) -> Any:
+        """Runs one request on the engine's loop and returns its last output.
+
+        Whatever ends it early, cancellation included, aborts the request in the engine, so that it stops computing.
+
+        Args:
+            prompt_token_ids: the prompt.
+            params: vLLM's `SamplingParams`.
+            timeout: seconds until it is aborted.
+            priority: lower runs first, where the engine schedules by priority.
+            emit: called with every partial output.
+
+        Raises:
+            ModelTimeoutError: `timeout` passed.
+            ModelError: the engine refused the request or died.
+        """
+        request_id = f"tta-{uuid.uuid4().hex}"
+        finished = False
+        try:
+            async with asyncio.timeout(timeout):
+                async for output in self._outputs(prompt_token_ids, params, request_id, priority):
+                    finished = output.finished
+                    if emit is not None:
+                        emit(output)
+            return output
+        except TimeoutError as error:
+            raise ModelTimeoutError(
+                f"no answer within {timeout:g} s; the request was aborted",
+                where=self.model,
+                remedy="Raise the timeout, lower max_tokens, or send fewer requests at once",
+            ) from error
+        finally:
+            # vLLM aborts by itself only once the request was handed over in full.
+            if not finished:
+                await self._llm.abort(request_id)
+
+    async def _outputs(
+        self, prompt_token_ids: Sequence[int], params: Any, request_id: str, priority: int
+    ) -> AsyncIterator[Any]:
+        from vllm.exceptions import VLLMClientError
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+        prompt = {"type": "token", "prompt_token_ids": list(prompt_token_ids)}
+        try:
+            async for output in self._llm.generate(prompt, params, request_id, priority=priority):
+                yield output
+        except (VLLMClientError, ValueError) as error:
+            raise ModelError(f"vLLM refused the request: {error}", where=self.model) from error
+        except (EngineDeadError, EngineGenerateError) as error:
+            if self._llm.errored:
+                _forget(self)
+            raise ModelError(
+                f"the engine failed: {error}",
+                where=self.model,
+                remedy="See vLLM's log above; the next call starts a new engine",
+            ) from error
+
+    def stats(self) -> EngineStats:
+        """What the engine says it runs and has processed since its start."""
+        return self.recorder.snapshot()
+
+    def close(self) -> None:
+        """Shuts the engine and its processes down; calling it twice is harmless."""
+        if self.closed:
+            return
+        self.closed = True
+        llm, self._llm = self._llm, None
+        with contextlib.suppress(concurrent.futures.TimeoutError):
+            self.submit(_shut_down(llm)).result(timeout=2 * _SHUTDOWN_SECONDS)
+        self._stop_loop()
+
+    async def _start(self) -> Any:
+        try:
+            from vllm.engine.arg_utils import AsyncEngineArgs
+            from vllm.v1.engine.async_llm import AsyncLLM
+        except ImportError as error:
+            raise ModelError(
+                f"vllm cannot be imported: {error}",
+                remedy="On a GPU machine: pip install 'tta-langgraph[vllm]'; on a CPU see docs/concepts/vllm.md",
+            ) from error
+        try:
+            with engine_environment():
+                args = AsyncEngineArgs(model=self.model, **{**_DEFAULTS, **self.options})
+                return AsyncLLM.from_engine_args(args, stat_loggers=[self.recorder.factory()])
+        except TypeError as error:
+            raise ModelError(
+                f"unknown engine argument: {error}",
+                where="engine_kwargs",
+                remedy="Use the arguments of vLLM's AsyncEngineArgs",
+            ) from error
+        except Exception as error:
+            raise ModelError(
+                f"the vLLM engine did not start: {error}",
+                where=self.model,
+                remedy="See vLLM's log above; check the model's path, the memory and engine_kwargs",
+            ) from error
+
+    def _stop_loop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout=10)
+
+
+async def _shut_down(llm: Any) -> None:
+    if llm.output_handler is not None:  # else it reports the engine's orderly end as a death
+        llm.output_handler.cancel()
+        await asyncio.wait([llm.output_handler])
+    await asyncio.to_thread(llm.shutdown, _SHUTDOWN_SECONDS)
+
+
+class EngineLease:
+    """One user's hold on a shared engine: the first `engine` call starts it, the last `release` stops it.
+
+    Args:
+        model: folder or hub name.
+        options: keyword arguments of vLLM's `AsyncEngineArgs`; equal options share an engine.
+    """
+
+    def __init__(self, model: str, options: Mapping[str, Any]) -> None:
+        self._key = json.dumps([model, options], sort_keys=True, default=repr)
+        self._model, self._options = model, options
+
+    def engine(self) -> Engine:
+        """The shared engine, started if need be (tens of seconds). Blocks; call it from a thread in async code."""
+        running = self.running()
+        if running is not None:
+            return running
+        with _lock_of(self._key):
+            with _registry_lock:
+                engine = _engines.get(self._key)
+            if engine is None:
+                engine = Engine(self._model, self._options)
+            with _registry_lock:
+                _engines[self._key] = engine
+                _holders.setdefault(self._key, weakref.WeakSet()).add(self)
+        return engine
+
+    def running(self) -> Engine | None:
+        """The engine if this lease holds one that runs, without starting it."""
+        with _registry_lock:
+            return _engines.get(self._key) if self in _holders.get(self._key, ()) else None
+
+    def release(self) -> None:
+        """Gives the hold up; shuts the engine down when nobody else holds it."""
+        with _lock_of(self._key):
+            with _registry_lock:
+                holders = _holders.get(self._key)
+                if holders is None or self not in holders:
+                    return
+                holders.discard(self)
+                engine = None if holders else _engines.pop(self._key, None)
+            if engine is not None:
+                engine.close()
+
+
+def _lock_of(key: str) -> threading.Lock:
+    with _registry_lock:
+        return _start_locks.setdefault(key, threading.Lock())
+
+
+def _forget(engine: Engine) -> None:
+    with _registry_lock:
+        for key in [key for key, value in _engines.items() if value is engine]:
+            del _engines[key]
+
+
+@atexit.register
+def _close_all() -> None:
+    for engine in list(_engines.values()):
+        engine.close()
+    _engines.clear()
+
+
+_registry_lock = threading.Lock()
+_start_locks: dict[str, threading.Lock] = {}
+_engines: dict[str, Engine] = {}
+_holders: dict[str, weakref.WeakSet[EngineLease]] = {}
+_SHUTDOWN_SECONDS = 20.0
+_DEFAULTS: dict[str, Any] = {"enable_prefix_caching": True, "enable_log_requests": False}
+"""Ours where vLLM's differ or may change; `engine_kwargs` overrides them."""

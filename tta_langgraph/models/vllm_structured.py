@@ -1,0 +1,87 @@
+"""`with_structured_output` over vLLM's guided decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from operator import itemgetter
+from typing import Any, Literal
+
+from langchain_core.exceptions import OutputParserException
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.messages import BaseMessage
+from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
+from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
+from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
+from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
+from langchain_core.utils.pydantic import is_basemodel_subclass
+
+from tta_langgraph.errors import ModelError
+
+__all__ = ["Method", "structured_output"]
+
+Method = Literal["json_schema", "function_calling", "json_mode"]
+"""How the answer is constrained: to the schema, to a forced tool call, or to any JSON object."""
+
+
+def structured_output(
+    model: BaseChatModel,
+    bind_tools: Callable[..., Runnable[LanguageModelInput, Any]],
+    schema: Any,
+    method: Method,
+    include_raw: bool,
+) -> Runnable[LanguageModelInput, Any]:
+    """The chain behind `ChatVLLM.with_structured_output`."""
+    if schema is None and method != "json_mode":
+        raise ModelError(f"method {method!r} needs a schema", where="with_structured_output")
+    is_pydantic = isinstance(schema, type) and is_basemodel_subclass(schema)
+    parser: Runnable[Any, Any]
+    if method == "function_calling":
+        name = convert_to_openai_tool(schema)["function"]["name"]
+        bound = bind_tools([schema], tool_choice=name, parallel_tool_calls=False, **_format(schema, method))
+        if is_pydantic:
+            parser = PydanticToolsParser(tools=[schema], first_tool_only=True)
+        else:
+            parser = JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
+    elif method in ("json_schema", "json_mode"):
+        bound = model.bind(response_format=_response_format(schema, method), **_format(schema, method))
+        parser = PydanticOutputParser(pydantic_object=schema) if is_pydantic else JsonOutputParser()
+        parser = RunnablePassthrough(_refuse_cut) | parser  # checks the whole answer, lets a stream through
+    else:
+        raise ModelError(
+            f"unknown method {method!r}",
+            where="with_structured_output",
+            remedy="Use json_schema, function_calling or json_mode",
+        )
+    return _with_raw(bound, parser) if include_raw else bound | parser
+
+
+def _refuse_cut(message: BaseMessage) -> None:
+    """The JSON parser is lenient and would complete a cut answer in silence."""
+    if message.response_metadata.get("finish_reason") == "length":
+        raise OutputParserException(
+            "The answer was cut at the token limit. Raise max_tokens or ask for a smaller object.",
+            llm_output=message.text,
+        )
+
+
+def _response_format(schema: Any, method: Method) -> dict[str, Any]:
+    if method == "json_mode":
+        return {"type": "json_object"}
+    json_schema = convert_to_json_schema(schema)
+    return {"type": "json_schema", "json_schema": {"name": json_schema.get("title", "answer"), "schema": json_schema}}
+
+
+def _format(schema: Any, method: Method) -> dict[str, Any]:
+    """What LangSmith shows; LangChain takes it out again before the call."""
+    shown: dict[str, Any] = {"kwargs": {"method": method}}
+    if schema is not None:
+        shown["schema"] = convert_to_openai_tool(schema)
+    return {"ls_structured_output_format": shown}
+
+
+def _with_raw(
+    bound: Runnable[LanguageModelInput, Any], parser: Runnable[Any, Any]
+) -> Runnable[LanguageModelInput, Any]:
+    parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
+    failed = RunnablePassthrough.assign(parsed=lambda _: None)
+    return RunnableMap(raw=bound) | parsed.with_fallbacks([failed], exception_key="parsing_error")
