@@ -1,0 +1,420 @@
+"""A real small model on the processor of this machine: no GPU, no account, no compiler."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, closing
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.language_models.chat_models import LangSmithParams  # type: ignore[attr-defined]
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
+
+from tta_langgraph.errors import ModelError
+from tta_langgraph.models.embedded_engine import EmbeddedEngine, EngineSettings, shared_engine
+from tta_langgraph.models.embedded_wire import (
+    PROVIDER,
+    Reply,
+    chat_result,
+    chunk_of,
+    last_chunk,
+    request_body,
+)
+from tta_langgraph.models.gguf_header import read_gguf_header
+from tta_langgraph.models.structured import json_schema_output
+from tta_langgraph.models.weights import Progress, ensure_weights, file_sha256
+from tta_langgraph.models.weights_catalog import DEFAULT_WEIGHTS
+
+__all__ = ["EmbeddedChatModel", "create_embedded_model"]
+
+
+class EmbeddedChatModel(BaseChatModel):
+    """A GGUF model run by llama.cpp inside this process.
+
+    Nothing is loaded until the first call. Instances with the same weights and sizes share one engine. Every
+    call accepts `n`, `temperature`, `top_p`, `top_k`, `min_p`, `seed`, `stop`, `max_tokens`, `logprobs`,
+    `top_logprobs`, `tools`, `tool_choice`, `response_format`, `timeout` (seconds) and `extra_body`, also
+    through `bind`. `n` samples share one prefill. A trailing assistant message is continued, not answered.
+
+    Example:
+        >>> model = EmbeddedChatModel()  # doctest: +SKIP
+        >>> result = model.generate([[HumanMessage("How many planets?")]], n=4)  # doctest: +SKIP
+        >>> len(result.generations[0])  # doctest: +SKIP
+        4
+    """
+
+    model: str = DEFAULT_WEIGHTS
+    """A name in `WEIGHTS`, the path of a `.gguf` file, or its address."""
+    context: int = Field(default=16_384, ge=256)
+    """Key-value cache shared by all requests in flight (tokens); a single prompt may use all of it."""
+    parallel: int = Field(default=8, ge=1, le=256)
+    """Sequences decoded together; more samples than this in one call take turns."""
+    threads: int | None = Field(default=None, ge=1)
+    """Compute threads; None chooses by the cores this process may use."""
+    temperature: float | None = 0.0
+    """Sampling temperature; 0 is greedy."""
+    top_p: float | None = None
+    """Nucleus; None is the engine's default (0.95)."""
+    top_k: int | None = None
+    """Most likely tokens considered; None is the engine's default (40)."""
+    min_p: float | None = None
+    """Floor relative to the most likely token; None is the engine's default (0.05)."""
+    seed: int | None = None
+    """Seed of the first sample; the others follow from it."""
+    max_tokens: int | None = Field(default=1024, ge=1)
+    """Cap on the completion (tokens per sample)."""
+    stop: list[str] | None = None
+    """Strings that end the answer; they are not part of it."""
+    timeout: float | None = Field(default=None, gt=0)
+    """Seconds for one call, or None."""
+    progress: Progress | None = Field(default=None, exclude=True, repr=False)
+    """Told about the download of the weights, if there is one."""
+
+    _engine: EmbeddedEngine | None = PrivateAttr(default=None)
+    _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
+    _counts: OrderedDict[str, int] = PrivateAttr(default_factory=OrderedDict)
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _path_to_text(cls, value: object) -> object:
+        return str(value) if isinstance(value, Path) else value
+
+    @property
+    def engine(self) -> EmbeddedEngine:
+        """The engine behind this model; the weights are fetched when it is first asked for."""
+        with self._lock:
+            if self._engine is None:
+                path = ensure_weights(self.model, progress=self.progress)
+                trained = read_gguf_header(path).context_length
+                context = min(self.context, trained) if trained else self.context
+                self._engine = shared_engine(
+                    EngineSettings(path=path, context=context, parallel=self.parallel, threads=self.threads)
+                )
+            return self._engine
+
+    @property
+    def model_name(self) -> str:
+        """What traces and prices call this model."""
+        return Path(self.model).stem if self.model.endswith(".gguf") else self.model
+
+    @property
+    def context_window(self) -> int:
+        """Tokens one request may use, prompt and completion together."""
+        return self.engine.settings.context
+
+    def warm_up(self) -> None:
+        """Fetches and loads the model now instead of at the first call."""
+        self.engine.start()
+
+    def close(self) -> None:
+        """Frees the model's memory, for all instances of the same settings; a later call loads it again."""
+        if self._engine is not None:
+            self._engine.close()
+
+    def manifest(self) -> dict[str, Any]:
+        """What a trace must say to be reproducible: engine, weights, sizes, sampling, template."""
+        import xllamacpp  # type: ignore[import-untyped]
+
+        settings = self.engine.settings
+        header = read_gguf_header(settings.path)
+        template = hashlib.sha256((header.chat_template or "").encode()).hexdigest()
+        return {
+            "engine": "llama.cpp (xllamacpp)",
+            "engine_version": xllamacpp.__version__,
+            "model": self.model_name,
+            "weights_name": header.name,
+            "weights_sha256": file_sha256(settings.path),
+            "quantisation": header.quantisation,
+            "context": settings.context,
+            "parallel": settings.parallel,
+            "threads": settings.threads,
+            "prefix_caching": True,
+            "chat_template_sha256": template,
+            "sampling": {key: value for key, value in self._defaults().items() if value is not None},
+        }
+
+    # Counting
+
+    def count_prompt_tokens(self, messages: Sequence[BaseMessage], **kwargs: Any) -> int:
+        """Exact number of prompt tokens a call with these arguments will be charged, before it is made.
+
+        Args:
+            messages: the prompt.
+            **kwargs: what the call will get (`tools` and `response_format` can change the prompt).
+        """
+        body, key = self._count_request(messages, kwargs)
+        if (known := self._known_count(key)) is not None:
+            return known
+        return self._remember(key, self.engine.post(_COUNT, body))
+
+    async def acount_prompt_tokens(self, messages: Sequence[BaseMessage], **kwargs: Any) -> int:
+        """`count_prompt_tokens` for an event loop."""
+        body, key = self._count_request(messages, kwargs)
+        if (known := self._known_count(key)) is not None:
+            return known
+        engine = await self._aengine()
+        return self._remember(key, await engine.apost(_COUNT, body))
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """The model's own tokens of a text."""
+        return list(self.engine.post("/tokenize", {"content": text})["tokens"])
+
+    def get_num_tokens(self, text: str) -> int:
+        """Length of a text (tokens), by the model's own tokenizer."""
+        return len(self.get_token_ids(text))
+
+    def get_num_tokens_from_messages(
+        self,
+        messages: list[BaseMessage],
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool] | None = None,
+    ) -> int:
+        """Exact prompt tokens, chat template and tool descriptions included."""
+        offered = [convert_to_openai_tool(tool) for tool in tools] if tools else None
+        return self.count_prompt_tokens(messages, tools=offered)
+
+    # Tools and structure
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: dict[str, Any] | str | bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Offers tools.
+
+        Args:
+            tools: functions, tools, pydantic classes or OpenAI tool descriptions.
+            tool_choice: `"auto"`, `"none"`, `"any"` (some tool must be called) or a tool's name.
+            **kwargs: bound as they are.
+        """
+        offered = [convert_to_openai_tool(tool) for tool in tools]
+        if isinstance(tool_choice, str) and tool_choice not in _TOOL_CHOICES:
+            if tool_choice not in {tool["function"]["name"] for tool in offered}:
+                raise ModelError(
+                    f"tool_choice names {tool_choice!r}, which is not among the tools", where=self.model_name
+                )
+            tool_choice = {"type": "function", "function": {"name": tool_choice}}
+        if tool_choice is not None:
+            kwargs["tool_choice"] = tool_choice
+        return self.bind(tools=offered, **kwargs)
+
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | type,
+        *,
+        include_raw: bool = False,
+        method: Literal["json_schema", "function_calling", "json_mode"] = "json_schema",
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
+        """Answers of a fixed shape. The schema is enforced while decoding, so even a small model keeps to it.
+
+        Args:
+            schema: a pydantic class, a `TypedDict`, or a JSON schema.
+            include_raw: return `{"raw", "parsed", "parsing_error"}`.
+            method: `json_schema` (a grammar), `function_calling`, `json_mode` (any JSON object).
+            **kwargs: `strict` is accepted and always true.
+        """
+        kwargs.pop("strict", None)
+        if kwargs:
+            raise ValueError(f"unsupported arguments {sorted(kwargs)}")
+        if method == "function_calling":
+            return super().with_structured_output(schema, include_raw=include_raw)
+        return json_schema_output(self, schema, include_raw=include_raw, enforce=method == "json_schema")
+
+    # The calls LangChain makes
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        replies, timeout = [], self._timeout(kwargs)
+        for body in self._bodies(messages, stop, kwargs):
+            reply = Reply()
+            with closing(self.engine.events(body, timeout)) as events:
+                for event in events:
+                    reply.add(event)
+            replies.append(reply)
+        return chat_result(replies, self.model_name)
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        engine = await self._aengine()
+        replies, timeout = [], self._timeout(kwargs)
+        for body in self._bodies(messages, stop, kwargs):
+            reply = Reply()
+            async with aclosing(engine.aevents(body, timeout)) as events:
+                async for event in events:
+                    reply.add(event)
+            replies.append(reply)
+        return chat_result(replies, self.model_name)
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        reply = Reply()
+        (body,) = self._bodies(messages, stop, {**kwargs, "n": 1})
+        with closing(self.engine.events(body, self._timeout(kwargs))) as events:
+            for event in events:
+                reply.add(event)
+                if (chunk := chunk_of(event)) is not None:
+                    yield chunk
+        yield last_chunk(reply, self.model_name)
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        engine = await self._aengine()
+        reply = Reply()
+        (body,) = self._bodies(messages, stop, {**kwargs, "n": 1})
+        async with aclosing(engine.aevents(body, self._timeout(kwargs))) as events:
+            async for event in events:
+                reply.add(event)
+                if (chunk := chunk_of(event)) is not None:
+                    yield chunk
+        yield last_chunk(reply, self.model_name)
+
+    def _streaming_disabled(self, **kwargs: Any) -> bool:
+        # A stream has one answer. Without this, a streaming callback would silently turn n samples into one.
+        return (kwargs.get("n") or 1) > 1 or super()._streaming_disabled(**kwargs)
+
+    def _bodies(
+        self, messages: Sequence[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]
+    ) -> Iterator[dict[str, Any]]:
+        """The requests of one call: more samples than the engine decodes together take turns."""
+        params = {**self._defaults(), **kwargs}
+        params["stop"] = stop or params.get("stop")
+        wanted = params.pop("n", None) or 1
+        if not isinstance(wanted, int) or wanted < 1:
+            raise ModelError(f"n must be a positive number of samples, not {wanted!r}", where=self.model_name)
+        if not messages:
+            raise ModelError("there is no message to answer", where=self.model_name)
+        for first in range(0, wanted, self.parallel):
+            n = min(self.parallel, wanted - first)
+            seed = None if params.get("seed") is None else params["seed"] + first
+            yield request_body(messages, {**params, "seed": seed, "n": n})
+
+    def _defaults(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _SAMPLING}
+
+    def _timeout(self, kwargs: Mapping[str, Any]) -> float | None:
+        value = kwargs.get("timeout", self.timeout)
+        return None if value is None else float(value)
+
+    async def _aengine(self) -> EmbeddedEngine:
+        """Finding the weights may download and hash; that is not done on the event loop."""
+        if self._engine is None:
+            await asyncio.to_thread(getattr, self, "engine")
+        return self.engine
+
+    def _count_request(self, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+        body = request_body(messages, {key: kwargs.get(key) for key in _SHAPES_PROMPT})
+        text = json.dumps(body, sort_keys=True, default=str)
+        return body, hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def _known_count(self, key: str) -> int | None:
+        with self._lock:
+            if (known := self._counts.get(key)) is not None:
+                self._counts.move_to_end(key)
+            return known
+
+    def _remember(self, key: str, reply: Mapping[str, Any]) -> int:
+        count = int(reply["input_tokens"])
+        with self._lock:
+            self._counts[key] = count
+            while len(self._counts) > _REMEMBERED_COUNTS:
+                self._counts.popitem(last=False)
+        return count
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        params = super()._get_ls_params(stop=stop, **kwargs)
+        params["ls_provider"] = PROVIDER
+        params["ls_model_name"] = self.model_name
+        return params
+
+    @property
+    def _llm_type(self) -> str:
+        return "tta-embedded"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return {"model": self.model, "context": self.context, **self._defaults()}
+
+
+def create_embedded_model(
+    name_or_path: str | Path = DEFAULT_WEIGHTS,
+    *,
+    context: int = 16_384,
+    parallel: int = 8,
+    threads: int | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> EmbeddedChatModel:
+    """A chat model that runs here. The first call fetches the weights if they are not in the cache yet.
+
+    Args:
+        name_or_path: a name in `WEIGHTS`, the path of a `.gguf` file, or its address.
+        context: key-value cache shared by all requests in flight (tokens).
+        parallel: sequences decoded together.
+        threads: compute threads; None chooses.
+        progress: told about the download.
+        **options: other fields of `EmbeddedChatModel`, such as `temperature` or `max_tokens`.
+
+    Raises:
+        ModelError: an unknown option, or one that cannot be right.
+
+    Example:
+        >>> model = create_embedded_model("qwen2.5-coder-0.5b", temperature=0.8)
+        >>> model.temperature
+        0.8
+    """
+    try:
+        return EmbeddedChatModel(
+            model=str(name_or_path),
+            context=context,
+            parallel=parallel,
+            threads=threads,
+            progress=progress,
+            **options,
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise ModelError(f"{field}: {first['msg']}", where="create_embedded_model") from error
+
+
+_COUNT: Final = "/v1/chat/completions/input_tokens"
+_REMEMBERED_COUNTS: Final = 4096
+_SAMPLING: Final = ("temperature", "top_p", "top_k", "min_p", "seed", "max_tokens", "stop")
+_SHAPES_PROMPT: Final = ("tools", "tool_choice", "parallel_tool_calls", "response_format", "extra_body")
+_TOOL_CHOICES: Final = frozenset({"auto", "none", "any", "required"})
