@@ -1,1 +1,81 @@
-"""Budget-aware reasoning for LangGraph."""
+"""Budget-aware reasoning for LangGraph: how much thinking is this question worth?"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tta_langgraph.budget import Budget, BudgetTracker, Usage
+    from tta_langgraph.budget_block import budget_block
+    from tta_langgraph.decision import Policy, Utility, UtilityRouter, add_budget_router
+    from tta_langgraph.episode import BudgetNode
+    from tta_langgraph.errors import BudgetError, BudgetExceededError, TTAError
+    from tta_langgraph.middleware import BudgetMiddleware
+    from tta_langgraph.models.metered import budgeted
+    from tta_langgraph.pool import SharedPool
+    from tta_langgraph.scope import budget_scope
+    from tta_langgraph.selection import select
+    from tta_langgraph.state import Candidate, Decision, EpisodeState
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Budget": "budget",
+    "BudgetError": "errors",
+    "BudgetExceededError": "errors",
+    "BudgetMiddleware": "middleware",
+    "BudgetNode": "episode",
+    "BudgetTracker": "budget",
+    "Candidate": "state",
+    "Decision": "state",
+    "EpisodeState": "state",
+    "Policy": "decision",
+    "SharedPool": "pool",
+    "TTAError": "errors",
+    "Usage": "budget",
+    "Utility": "decision",
+    "UtilityRouter": "decision",
+    "add_budget_router": "decision",
+    "budget_block": "budget_block",
+    "budget_scope": "scope",
+    "budgeted": "models.metered",
+    "select": "selection",
+}
+
+__all__ = [
+    "Budget",
+    "BudgetError",
+    "BudgetExceededError",
+    "BudgetMiddleware",
+    "BudgetNode",
+    "BudgetTracker",
+    "Candidate",
+    "Decision",
+    "EpisodeState",
+    "Policy",
+    "SharedPool",
+    "TTAError",
+    "Usage",
+    "Utility",
+    "UtilityRouter",
+    "add_budget_router",
+    "budget_block",
+    "budget_scope",
+    "budgeted",
+    "select",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name on first use, so that `import tta_langgraph` costs nothing a caller does not use."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

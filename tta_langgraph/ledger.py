@@ -166,6 +166,8 @@ class Ledger:
         self.episode = tracker.episode
         self.budget: Budget = tracker.budget
         self.now = now
+        self.recovered = False
+        """Whether the journal of an earlier, killed process was read."""
         self.charges: dict[str, Charge] = {}
         self._limits = self.budget.limits
         self._tree: _Tree = parent._tree if parent is not None else _Tree()
@@ -221,6 +223,15 @@ class Ledger:
                 held = 0.0 if final else ledger.budget.reserve.seconds
                 left = min(left, ledger.budget.seconds - held - ledger.elapsed)
         return left
+
+    def deadline(self, *, final: bool = False) -> tuple[float, float]:
+        """Elapsed seconds and the limit, less the reserve, of the nearest deadline in the lineage."""
+        timed = [ledger for ledger in self.lineage if ledger.budget.seconds is not None]
+        limits = [
+            (ledger.elapsed, (ledger.budget.seconds or 0.0) - (0.0 if final else ledger.budget.reserve.seconds))
+            for ledger in timed
+        ]
+        return min(limits, key=lambda pair: pair[1] - pair[0], default=(self.elapsed, math.inf))
 
     def left(self, dimension: Dimension, *, final: bool = True) -> float:
         """What is neither spent nor reserved, in this ledger and its ancestors; `inf` without a limit."""
@@ -285,6 +296,11 @@ class Ledger:
                 for ledger in self.lineage:
                     ledger._record(charge)
             self._serve()
+
+    def absorb_new(self, charges: Mapping[str, Charge]) -> None:
+        """`absorb` for the usual case that nothing is new."""
+        if charges.keys() - self.charges.keys():
+            self.absorb(charges)
 
     def touch(self, invocation: str) -> None:
         """Notes that an invocation of the graph is at work; the active clock counts between touches."""
@@ -365,7 +381,7 @@ class Ledger:
 
     def _held_by_others(self, dimension: Dimension, owner: Owner) -> float:
         """What may come back while the asker waits: what it holds itself will not."""
-        others = (r for r in self._in_flight.values() if owner is None or r.owner is not owner)
+        others = (r for r in self._in_flight.values() if owner is None or r.owner != owner)
         return float(sum(getattr(reservation.bound, dimension) for reservation in others))
 
     def _largest_cap(self, request: Request) -> int:

@@ -1,0 +1,107 @@
+"""Open reservations, written down before each call, so that a killed process cannot lose a charge.
+
+The journal lives in the graph's own checkpointer, as pending writes of the current root checkpoint under task ids of
+our own; LangGraph keeps such writes and applies only those of its own tasks. So it survives wherever the graph's
+state survives, and needs no further store. Entries are plain dictionaries: every serializer accepts them.
+
+A call that is open in the journal and was never closed is charged in full on resume: nobody knows how far it came.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
+from langgraph.checkpoint.memory import InMemorySaver
+
+from tta_langgraph.budget import Charge, Usage
+from tta_langgraph.ledger import Reservation
+
+CHANNEL = "__tta_journal__"
+"""Name under which entries are written; no graph has a channel of this name."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """Where the entries of one superstep are written: a checkpointer and the root checkpoint of the run."""
+
+    checkpointer: BaseCheckpointSaver[Any]
+    """The graph's own."""
+    config: Mapping[str, Any]
+    """Address of the root checkpoint: thread, empty namespace, checkpoint id."""
+    episode: str
+    """Only entries of this episode are read back."""
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any] | None, episode: str) -> Journal | None:
+        """The journal of the running graph; None where nothing outlives the process."""
+        configurable = (config or {}).get("configurable", {})
+        checkpointer = configurable.get("__pregel_checkpointer")
+        root = configurable.get("checkpoint_map", {}).get("")
+        thread = configurable.get("thread_id")
+        if not isinstance(checkpointer, BaseCheckpointSaver) or isinstance(checkpointer, InMemorySaver):
+            return None
+        if root is None or thread is None:
+            return None
+        address = {"configurable": {"thread_id": thread, "checkpoint_ns": "", "checkpoint_id": root}}
+        return cls(checkpointer, address, episode)
+
+    def opened(self, reservation: Reservation) -> None:
+        """Writes an open reservation down, before the call is made."""
+        self.checkpointer.put_writes(self.config, [self._open(reservation)], f"{reservation.id}:open")  # type: ignore[arg-type]
+
+    def closed(self, charge: Charge) -> None:
+        """Writes down what the call consumed."""
+        self.checkpointer.put_writes(self.config, [self._closed(charge)], f"{charge.id}:closed")  # type: ignore[arg-type]
+
+    def recover(self) -> list[Charge]:
+        """The charges of calls that a dead process made since the last checkpoint."""
+        return self._charges(self.checkpointer.get_tuple(self.config))  # type: ignore[arg-type]
+
+    async def aopened(self, reservation: Reservation) -> None:
+        """Twin of `opened`."""
+        await self.checkpointer.aput_writes(self.config, [self._open(reservation)], f"{reservation.id}:open")  # type: ignore[arg-type]
+
+    async def aclosed(self, charge: Charge) -> None:
+        """Twin of `closed`."""
+        await self.checkpointer.aput_writes(self.config, [self._closed(charge)], f"{charge.id}:closed")  # type: ignore[arg-type]
+
+    async def arecover(self) -> list[Charge]:
+        """Twin of `recover`."""
+        return self._charges(await self.checkpointer.aget_tuple(self.config))  # type: ignore[arg-type]
+
+    def _open(self, reservation: Reservation) -> tuple[str, dict[str, Any]]:
+        charge = Charge(
+            id=reservation.id,
+            usage=reservation.bound,
+            source=reservation.request.source,
+            estimated=True,
+            note="killed while in flight: charged in full",
+        )
+        return CHANNEL, {"state": "open", "episode": self.episode, "charge": asdict(charge)}
+
+    def _closed(self, charge: Charge) -> tuple[str, dict[str, Any]]:
+        return CHANNEL, {"state": "closed", "episode": self.episode, "charge": asdict(charge)}
+
+    def _charges(self, saved: CheckpointTuple | None) -> list[Charge]:
+        writes: Iterable[tuple[str, str, Any]] = (saved.pending_writes or ()) if saved is not None else ()
+        found: dict[str, Charge] = {}
+        closed: set[str] = set()
+        for _, channel, entry in writes:
+            if channel != CHANNEL or entry["episode"] != self.episode:
+                continue
+            fields = dict(entry["charge"])
+            charge = Charge(**{**fields, "usage": Usage(**fields["usage"])})
+            if entry["state"] == "closed":
+                closed.add(charge.id)
+                found[charge.id] = charge
+            elif charge.id not in closed:
+                found.setdefault(charge.id, charge)
+        if found:
+            _log.info("recovered %d charges of an interrupted run from its checkpoint", len(found))
+        return list(found.values())

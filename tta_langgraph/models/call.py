@@ -1,0 +1,386 @@
+"""One metered model call: what it may consume at most, its admission, and its settlement.
+
+**This is where a call is admitted and charged**, for every way of calling a model. It knows nothing of how the model
+is called; `metered.py` does that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from langchain_core.messages import BaseMessage
+
+from tta_langgraph import events
+from tta_langgraph.budget import Charge, Usage
+from tta_langgraph.errors import BudgetError, BudgetExceededError
+from tta_langgraph.journal import Journal
+from tta_langgraph.ledger import Ledger, Refusal, Request, Reservation
+from tta_langgraph.models.failures import classify
+from tta_langgraph.models.prices import Price
+from tta_langgraph.models.prompt_count import Counted, count_prompt
+from tta_langgraph.models.usage import Consumed
+from tta_langgraph.pool import Lease, PoolRefusal, SharedPool
+from tta_langgraph.scope import invocation_of, journal_to_recover, running_config, save_to_state
+
+MIN_COMPLETION = 16
+"""Smallest completion cap (tokens) that is worth a call, unless the call says otherwise."""
+POOL_POLL_SECONDS = 0.05
+"""How often a busy shared pool is asked again."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CallOptions:
+    """What a node says about the calls it makes; set with `call_options`."""
+
+    source: str = ""
+    """Who calls; the running node's name if empty."""
+    final: bool = False
+    """May draw on the budget's reserve."""
+    min_completion: int = MIN_COMPLETION
+    """Smallest completion cap (tokens per choice) that is worth making the call."""
+    spent: list[Usage] | None = None
+    """Collects what each successful call consumed, for the caller."""
+
+
+_DEFAULT = CallOptions()
+_options: ContextVar[CallOptions | None] = ContextVar("tta_call_options", default=None)
+
+
+@contextlib.contextmanager
+def call_options(options: CallOptions) -> Iterator[None]:
+    """Applies to every metered call made inside."""
+    token = _options.set(options)
+    try:
+        yield
+    finally:
+        _options.reset(token)
+
+
+def current_source(fallback: str) -> str:
+    """Who is calling: as said by `call_options`, else the running LangGraph node, else the fallback."""
+    said = (_options.get() or _DEFAULT).source
+    if said:
+        return said
+    config = running_config()
+    return str((config or {}).get("metadata", {}).get("langgraph_node") or fallback)
+
+
+@dataclass(eq=False, slots=True)
+class MeteredCall:
+    """One logical call, which may take several attempts."""
+
+    ledger: Ledger
+    """The account it draws on."""
+    request: Request
+    """Its upper bound."""
+    counted: Counted
+    """The prompt count and how it was had."""
+    price: Price | None
+    """US dollars per token, if known."""
+    pools: tuple[SharedPool, ...] = ()
+    """Shared budgets that it draws on as well."""
+    spent: list[Usage] | None = None
+    """Where to add what was consumed, for the caller."""
+    leases: dict[str, list[tuple[SharedPool, Lease]]] = field(default_factory=dict)
+    """Open leases by reservation id."""
+
+    @classmethod
+    def plan(
+        cls,
+        ledger: Ledger,
+        model: Any,
+        name: str,
+        messages: Sequence[BaseMessage],
+        *,
+        cap: int,
+        n: int,
+        price: Price | None,
+        pools: tuple[SharedPool, ...],
+        kwargs: Mapping[str, Any],
+    ) -> MeteredCall:
+        """Counts the prompt and works out the upper bound.
+
+        Raises:
+            BudgetError: there is a limit in US dollars and the model has no known price.
+        """
+        options = _options.get() or _DEFAULT
+        limited = any(above.budget.usd is not None for above in ledger.lineage)
+        if limited and price is None:
+            raise BudgetError(
+                f"the model {name!r} has no known price, so a limit in US dollars cannot be enforced",
+                where="Budget.usd",
+                remedy="Register one with tta_langgraph.models.prices.register_price, or limit tokens instead",
+            )
+        counted = count_prompt(model, messages, **kwargs)
+        request = Request(
+            prompt_tokens=counted.bound,
+            completion_tokens=cap,
+            n=n,
+            min_completion=min(cap, options.min_completion),
+            usd=price.cost if price is not None else None,
+            model_calls=1,
+            final=options.final,
+            source=current_source(name),
+        )
+        return cls(ledger, request, counted, price, pools, options.spent)
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until this call must be over; `inf` without a deadline."""
+        return self.ledger.seconds_left(final=self.request.final)
+
+    # -- admission ----------------------------------------------------------------------------------------
+
+    def admit(self) -> Reservation:
+        """Waits for admission, at most until the deadline.
+
+        Raises:
+            BudgetExceededError: the budget cannot cover even the smallest useful form of the call.
+        """
+        self._touch()
+        journal = journal_to_recover(self.ledger)
+        if journal is not None:
+            self.ledger.absorb(journal.recover())
+        owner = threading.get_ident()
+        outcome = self.ledger.try_reserve(self.request, owner)
+        if isinstance(outcome, Refusal) and outcome.busy:
+            outcome = self._wait(owner, outcome)
+        reservation = self._granted(outcome)
+        try:
+            for pool in self.pools:
+                self._lease(reservation, pool, self._ask_pool(pool, reservation))
+            writes = Journal.of(running_config(), self.ledger.episode)
+            if writes is not None:
+                writes.opened(reservation)
+        except BaseException:
+            self._give_back(reservation)
+            raise
+        return reservation
+
+    async def aadmit(self) -> Reservation:
+        """Twin of `admit`; waiting does not block the event loop."""
+        self._touch()
+        journal = journal_to_recover(self.ledger)
+        if journal is not None:
+            self.ledger.absorb(await journal.arecover())
+        owner = asyncio.current_task()
+        outcome = self.ledger.try_reserve(self.request, owner)
+        if isinstance(outcome, Refusal) and outcome.busy:
+            outcome = await self._await(owner, outcome)
+        reservation = self._granted(outcome)
+        try:
+            for pool in self.pools:
+                self._lease(reservation, pool, await self._aask_pool(pool, reservation))
+            writes = Journal.of(running_config(), self.ledger.episode)
+            if writes is not None:
+                await writes.aopened(reservation)
+        except BaseException:
+            self._give_back(reservation)
+            raise
+        return reservation
+
+    def _wait(self, owner: object, busy: Refusal) -> Reservation | Refusal:
+        arrived = threading.Event()
+        box: list[Reservation | Refusal] = []
+
+        def granted(outcome: Reservation | Refusal) -> None:
+            box.append(outcome)
+            arrived.set()
+
+        leave = self.ledger.enqueue(self.request, owner, granted)
+        try:
+            left = self.seconds_left
+            arrived.wait(None if math.isinf(left) else max(0.0, left))
+        except BaseException:
+            leave()
+            _release(box)
+            raise
+        leave()
+        return box[0] if box else self._too_late(busy)
+
+    async def _await(self, owner: object, busy: Refusal) -> Reservation | Refusal:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        box: list[Reservation | Refusal] = []
+
+        def granted(outcome: Reservation | Refusal) -> None:
+            box.append(outcome)
+            loop.call_soon_threadsafe(_arrive, future)
+
+        leave = self.ledger.enqueue(self.request, owner, granted)
+        try:
+            left = self.seconds_left
+            async with asyncio.timeout(None if math.isinf(left) else max(0.0, left)):
+                await future
+        except TimeoutError:
+            leave()
+        except BaseException:
+            leave()
+            _release(box)
+            raise
+        return box[0] if box else self._too_late(busy)
+
+    def _too_late(self, busy: Refusal) -> Refusal:
+        elapsed, limit = self.ledger.deadline(final=self.request.final)
+        return Refusal(
+            dimension="seconds", busy=False, spent=elapsed, limit=limit, source=busy.source, ledger=self.ledger
+        )
+
+    def _granted(self, outcome: Reservation | Refusal) -> Reservation:
+        if isinstance(outcome, Reservation):
+            return outcome
+        raise BudgetExceededError(outcome.dimension, outcome.spent, outcome.limit, outcome.source)
+
+    # -- settlement ---------------------------------------------------------------------------------------
+
+    def succeed(self, reservation: Reservation, used: Consumed, seconds: float) -> Usage:
+        """Settles what was consumed, and writes it to the journal and the graph's state."""
+        usage = self._succeed(reservation, used, seconds)
+        self._written(reservation)
+        return usage
+
+    async def asucceed(self, reservation: Reservation, used: Consumed, seconds: float) -> Usage:
+        """Twin of `succeed`."""
+        usage = self._succeed(reservation, used, seconds)
+        await self._awritten(reservation)
+        return usage
+
+    def _succeed(self, reservation: Reservation, used: Consumed, seconds: float) -> Usage:
+        usd = self.price.cost(used.prompt, used.completion, used.cached) if self.price else 0.0
+        usage = Usage(
+            prompt_tokens=used.prompt,
+            completion_tokens=used.completion,
+            cached_tokens=used.cached,
+            seconds=seconds,
+            usd=usd,
+            model_calls=1,
+        )
+        self.counted.learn(used.prompt)
+        if self.spent is not None:
+            self.spent.append(usage)
+        self._close(reservation, reservation.settle(usage, used.note))
+        return usage
+
+    def fail(self, reservation: Reservation, error: BaseException, seconds: float) -> None:
+        """Charges a failed or cancelled attempt: nothing if it was turned away, else the whole reservation."""
+        failure = classify(error)
+        if isinstance(error, Exception) and failure.nothing_written:
+            charge = reservation.settle(Usage(seconds=seconds, model_calls=1), failure.label)
+        else:
+            cancelled = isinstance(error, asyncio.CancelledError | GeneratorExit | KeyboardInterrupt)
+            charge = reservation.settle_unknown("cancelled" if cancelled else failure.label, seconds)
+        self._close(reservation, charge)
+
+    def fail_at_deadline(self, reservation: Reservation, seconds: float) -> BudgetExceededError:
+        """Charges an attempt that was cancelled at the deadline; gives the error to raise."""
+        self._close(reservation, reservation.settle_unknown("cancelled at the deadline", seconds))
+        elapsed, limit = self.ledger.deadline(final=self.request.final)
+        return BudgetExceededError("seconds", max(elapsed, limit), limit, self.request.source)
+
+    def _close(self, reservation: Reservation, charge: Charge | None) -> None:
+        self._touch()
+        if charge is None:
+            return
+        for pool, lease in self.leases.pop(reservation.id, ()):
+            pool.settle(lease, charge.usage)
+        save_to_state(self.ledger)
+        _stream_event(self.ledger, charge)
+
+    def _written(self, reservation: Reservation) -> None:
+        journal, charge = Journal.of(running_config(), self.ledger.episode), self.ledger.charges.get(reservation.id)
+        if journal is not None and charge is not None:
+            journal.closed(charge)
+
+    async def _awritten(self, reservation: Reservation) -> None:
+        journal, charge = Journal.of(running_config(), self.ledger.episode), self.ledger.charges.get(reservation.id)
+        if journal is not None and charge is not None:
+            await journal.aclosed(charge)
+
+    def _give_back(self, reservation: Reservation) -> None:
+        for pool, lease in self.leases.pop(reservation.id, ()):
+            pool.release(lease)
+        reservation.release()
+
+    def _touch(self) -> None:
+        if any(above.budget.clock == "active" for above in self.ledger.lineage):
+            self.ledger.touch(invocation_of(running_config()))
+
+    # -- shared pools -------------------------------------------------------------------------------------
+
+    def _ask_pool(self, pool: SharedPool, reservation: Reservation) -> Lease | PoolRefusal:
+        while True:
+            outcome = pool.reserve(reservation.bound, seconds=self._lease_seconds)
+            if isinstance(outcome, Lease) or not outcome.busy or self.seconds_left <= POOL_POLL_SECONDS:
+                return outcome
+            time.sleep(POOL_POLL_SECONDS)
+
+    async def _aask_pool(self, pool: SharedPool, reservation: Reservation) -> Lease | PoolRefusal:
+        while True:
+            outcome = await asyncio.to_thread(pool.reserve, reservation.bound, seconds=self._lease_seconds)
+            if isinstance(outcome, Lease) or not outcome.busy or self.seconds_left <= POOL_POLL_SECONDS:
+                return outcome
+            await asyncio.sleep(POOL_POLL_SECONDS)
+
+    @property
+    def _lease_seconds(self) -> float | None:
+        left = self.seconds_left
+        return None if math.isinf(left) else left
+
+    def _lease(self, reservation: Reservation, pool: SharedPool, outcome: Lease | PoolRefusal) -> None:
+        if isinstance(outcome, PoolRefusal):
+            raise BudgetExceededError(outcome.dimension, outcome.spent, outcome.limit, f"pool {pool.name!r}")
+        self.leases.setdefault(reservation.id, []).append((pool, outcome))
+
+
+def _arrive(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _release(box: Sequence[Reservation | Refusal]) -> None:
+    for outcome in box:
+        if isinstance(outcome, Reservation):
+            outcome.release()
+
+
+def _stream_event(ledger: Ledger, charge: Charge) -> None:
+    """Shows the spending live to those who stream the graph with `stream_mode="custom"`."""
+    config = running_config()
+    writer: Callable[[Any], None] | None = getattr(
+        (config or {}).get("configurable", {}).get("__pregel_runtime"), "stream_writer", None
+    )
+    if writer is None:
+        return
+    remaining = ledger.remaining
+    writer(
+        {
+            "type": "charge",
+            "source": charge.source,
+            "usage": charge.usage.to_dict(),
+            "note": charge.note,
+            "tokens_left": None if math.isinf(remaining.tokens) else remaining.tokens,
+            "seconds_left": None if math.isinf(remaining.seconds) else round(remaining.seconds, 3),
+        }
+    )
+
+
+def publish_retry(call: MeteredCall, attempt: int, error: BaseException, pause: float) -> None:
+    """Reports a retry to those who watch."""
+    events.publish(
+        {
+            "type": "retry",
+            "episode": call.ledger.episode,
+            "source": call.request.source,
+            "attempt": attempt,
+            "error": f"{type(error).__name__}: {error}"[:300],
+            "pause": pause,
+        }
+    )

@@ -1,0 +1,93 @@
+"""What a failed call means for the account, and whether to try again. **This is where a retry is decided.**
+
+A request that the server turned away (4xx, connection refused) wrote nothing: it counts as a call with no tokens. Any
+other failure may have written the whole completion before it was lost: it is charged in full.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+RETRYABLE_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How one failed attempt is treated."""
+
+    retryable: bool
+    """Trying again may help."""
+    nothing_written: bool
+    """The server turned the request away: no tokens were consumed."""
+    retry_after: float | None
+    """Seconds that the server asked to wait, or None."""
+    label: str
+    """For the charge's note: `failed: 503`, `failed: ConnectError`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Retries:
+    """How often and how patiently failed model calls are repeated; every attempt is admitted and charged."""
+
+    attempts: int = 3
+    """Attempts in all; 1 never retries."""
+    backoff: float = 0.5
+    """Seconds before the second attempt; doubled for each further one, with jitter."""
+    longest: float = 20.0
+    """The longest pause in seconds that backoff reaches; a server's Retry-After may ask for more."""
+
+    def pause(self, attempt: int, failure: Failure) -> float:
+        """Seconds to wait after the given attempt (1 for the first)."""
+        if failure.retry_after is not None:
+            return failure.retry_after
+        return min(self.longest, self.backoff * 2.0 ** (attempt - 1)) * random.uniform(0.5, 1.0)
+
+
+def classify(error: BaseException) -> Failure:
+    """Judges an exception of any client by its status code, its response headers and its name."""
+    status = _status(error)
+    if status is not None:
+        return Failure(
+            retryable=status in RETRYABLE_STATUS,
+            nothing_written=400 <= status < 500 or status == 503,
+            retry_after=_retry_after(error),
+            label=f"failed: {status}",
+        )
+    names = {kind.__name__ for kind in type(error).__mro__} | {type(error.__cause__).__name__}
+    refused = bool(names & {"ConnectError", "ConnectionRefusedError", "ConnectTimeout"})
+    lost = bool(names & {"APIConnectionError", "TransportError", "TimeoutError", "ConnectionError", "APITimeoutError"})
+    return Failure(refused or lost, refused, None, f"failed: {type(error).__name__}")
+
+
+def is_timeout(error: BaseException) -> bool:
+    """Whether the exception says that the per-call timeout struck."""
+    chain = (error, error.__cause__, error.__context__)
+    return any("Timeout" in type(link).__name__ for link in chain if link is not None)
+
+
+def _status(error: BaseException) -> int | None:
+    for holder in (error, getattr(error, "response", None)):
+        for name in ("status_code", "status", "code"):
+            found = getattr(holder, name, None)
+            if isinstance(found, int) and not isinstance(found, bool) and 100 <= found < 600:
+                return found
+    return None
+
+
+def _retry_after(error: BaseException) -> float | None:
+    headers = getattr(getattr(error, "response", None), "headers", None)
+    if not isinstance(headers, Mapping):
+        return None
+    value = headers.get("retry-after-ms")
+    try:
+        if value is not None:
+            return max(0.0, float(value) / 1000)
+        value = headers.get("retry-after")
+        return None if value is None else max(0.0, float(value))
+    except ValueError:
+        when = email.utils.parsedate_to_datetime(str(value)) if value else None
+        return None if when is None else max(0.0, when.timestamp() - time.time())

@@ -1,0 +1,401 @@
+"""`budgeted(model)`: the one door through which every model call goes, and where the deadline cancels it.
+
+Four ways in (sync and async, whole and streamed), one account (`call.py`). Outside of any budget it is the bare model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextvars import copy_context
+from typing import Any, cast
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable, RunnableBinding, RunnableSequence
+from langchain_core.runnables.base import RunnableParallel
+from pydantic import ConfigDict, PrivateAttr
+
+from tta_langgraph.errors import ModelError
+from tta_langgraph.ledger import Ledger, Reservation
+from tta_langgraph.models.adapter import Adapter, without_client_retries
+from tta_langgraph.models.call import MeteredCall, publish_retry
+from tta_langgraph.models.counting import counter_for
+from tta_langgraph.models.failures import Retries, classify, is_timeout
+from tta_langgraph.models.prices import price_for
+from tta_langgraph.models.sync_loop import run_in_background
+from tta_langgraph.models.usage import Consumed, consumed, from_metadata, written
+from tta_langgraph.pool import SharedPool
+from tta_langgraph.scope import active_pools, current_ledger
+
+DEFAULT_CAP = 1024
+"""Completion cap (tokens per choice) of a call where neither the call nor the model sets one."""
+
+
+def budgeted(
+    model: BaseChatModel | Runnable[LanguageModelInput, Any],
+    *,
+    max_completion_tokens: int = DEFAULT_CAP,
+    retries: Retries | None = None,
+    pools: Sequence[SharedPool] = (),
+) -> BudgetedChatModel:
+    """Wraps a chat model so that its calls draw on the budget around them; outside of any budget it is the bare model.
+
+    Every attempt is admitted with an upper bound, cancelled at the deadline, and charged, failed ones included. The
+    client's own retries are switched off in favour of metered ones.
+
+    Args:
+        model: any LangChain chat model; one that is wrapped already is returned as it is.
+        max_completion_tokens: completion cap of calls for which neither caller nor model sets one.
+        retries: how failed calls are repeated inside the deadline; three attempts by default.
+        pools: budgets shared with other processes that every call draws on.
+
+    Example:
+        ```python
+        from tta_langgraph import Budget, budget_scope, budgeted
+
+        model = budgeted(chat_model)
+        with budget_scope(Budget(tokens=500, seconds=30)) as scope:
+            model.invoke("Why is the sky blue?")
+        print(scope.tracker.usage)
+        ```
+
+    Raises:
+        ModelError: this is not a chat model.
+    """
+    if isinstance(model, BudgetedChatModel):
+        return model
+    if isinstance(model, RunnableBinding):
+        inner = budgeted(model.bound, max_completion_tokens=max_completion_tokens, retries=retries, pools=pools)
+        return cast(BudgetedChatModel, inner.bind(**model.kwargs))
+    if not isinstance(model, BaseChatModel):
+        raise ModelError(
+            f"a {type(model).__name__} is not a chat model",
+            where="budgeted(model)",
+            remedy="Pass a LangChain chat model; a chain or graph is budgeted by wrapping the models inside it",
+        )
+    return BudgetedChatModel(
+        inner=model,
+        max_completion_tokens=max_completion_tokens,
+        retries=retries or Retries(),
+        pools=tuple(pools),
+        cache=model.cache,
+        rate_limiter=model.rate_limiter,
+        disable_streaming=model.disable_streaming,
+        profile=model.profile,
+    )
+
+
+class BudgetedChatModel(BaseChatModel):
+    """A chat model whose calls are admitted, cancelled at the deadline and charged. Made by `budgeted`."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    inner: BaseChatModel
+    """The model that does the work."""
+    max_completion_tokens: int = DEFAULT_CAP
+    """Completion cap where neither caller nor model sets one."""
+    retries: Retries = Retries()
+    """How failed calls are repeated."""
+    pools: tuple[SharedPool, ...] = ()
+    """Shared budgets that every call draws on."""
+
+    _adapter: Adapter = PrivateAttr()
+    _bare: BaseChatModel = PrivateAttr()
+
+    def model_post_init(self, context: Any, /) -> None:
+        super().model_post_init(context)
+        self._adapter = Adapter.of(self.inner)
+        self._bare = without_client_retries(self.inner)
+
+    # -- what it passes on ------------------------------------------------------------------------------
+
+    @property
+    def _llm_type(self) -> str:
+        return self.inner._llm_type
+
+    @property
+    def _identifying_params(self) -> Mapping[str, Any]:
+        return self.inner._identifying_params
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> Any:
+        return self.inner._get_ls_params(stop=stop, **kwargs)
+
+    def get_num_tokens(self, text: str) -> int:
+        return counter_for(self.inner).count_text(text)
+
+    def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Runnable[LanguageModelInput, AIMessage]:
+        return cast(Runnable[LanguageModelInput, AIMessage], self._rebound(self.inner.bind_tools(tools, **kwargs)))
+
+    def with_structured_output(
+        self, schema: Any, *, include_raw: bool = False, **kwargs: Any
+    ) -> Runnable[LanguageModelInput, Any]:
+        chain = self.inner.with_structured_output(schema, include_raw=include_raw, **kwargs)
+        return cast(Runnable[LanguageModelInput, Any], self._rebound(chain))
+
+    def _rebound(self, runnable: Any) -> Any:
+        """The same chain with this model in the place of the inner one."""
+        if runnable is self.inner:
+            return self
+        if isinstance(runnable, RunnableBinding):
+            return runnable.model_copy(update={"bound": self._rebound(runnable.bound)})
+        if isinstance(runnable, RunnableSequence):
+            return RunnableSequence(*(self._rebound(step) for step in runnable.steps), name=runnable.name)
+        if isinstance(runnable, RunnableParallel):
+            return RunnableParallel({key: self._rebound(step) for key, step in runnable.steps__.items()})
+        return runnable
+
+    # -- whole answers ------------------------------------------------------------------------------------
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        call = self._plan(messages, stop, kwargs)
+        if call is None:
+            return self.inner._generate(messages, stop=stop, run_manager=run_manager, **kwargs)
+        attempt = 0
+        while True:
+            attempt += 1
+            reservation = call.admit()
+            begun = time.perf_counter()
+            try:
+                result = self._call(call, reservation, messages, stop, kwargs)
+            except BaseException as error:
+                self._failed(call, reservation, error, begun)
+                time.sleep(self._pause(call, attempt, error))
+                continue
+            used = self._consumed(call, result)
+            call.succeed(reservation, used, time.perf_counter() - begun)
+            return result
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        call = self._plan(messages, stop, kwargs)
+        if call is None:
+            return await self.inner._agenerate(messages, stop=stop, run_manager=run_manager, **kwargs)
+        attempt = 0
+        while True:
+            attempt += 1
+            reservation = await call.aadmit()
+            begun = time.perf_counter()
+            try:
+                async with _deadline(call):
+                    result = await self._bare._agenerate(messages, stop=stop, **self._capped(reservation, kwargs))
+            except BaseException as error:
+                self._failed(call, reservation, error, begun)
+                await asyncio.sleep(self._pause(call, attempt, error))
+                continue
+            used = self._consumed(call, result)
+            await call.asucceed(reservation, used, time.perf_counter() - begun)
+            return result
+
+    def _call(
+        self,
+        call: MeteredCall,
+        reservation: Reservation,
+        messages: list[BaseMessage],
+        stop: list[str] | None,
+        kwargs: Mapping[str, Any],
+    ) -> ChatResult:
+        """A sync call that ends at the deadline: by the client's own timeout, else by cancelling its async twin."""
+        capped = self._capped(reservation, kwargs)
+        left = call.seconds_left
+        if math.isinf(left):
+            return self._bare._generate(messages, stop=stop, **capped)
+        if self._adapter.takes_timeout:
+            return self._bare._generate(messages, stop=stop, **{**capped, "timeout": max(0.001, left)})
+        if self._adapter.native_async:
+            return run_in_background(self._bare._agenerate(messages, stop=stop, **capped), timeout=left)
+        # Neither can be cancelled: the answer is awaited in a thread and, at the deadline, no longer waited for.
+        context = copy_context()
+        thread = asyncio.to_thread(context.run, lambda: self._bare._generate(messages, stop=stop, **capped))
+        return run_in_background(thread, timeout=left)
+
+    # -- streams ------------------------------------------------------------------------------------------
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        if not self._adapter.streams:
+            yield from _as_chunks(self._generate(messages, stop, run_manager, **kwargs))
+            return
+        call = self._plan(messages, stop, kwargs)
+        if call is None:
+            yield from self.inner._stream(messages, stop=stop, run_manager=run_manager, **kwargs)
+            return
+        reservation = call.admit()
+        begun = time.perf_counter()
+        options = self._capped(reservation, kwargs, stream=True)
+        if self._adapter.takes_timeout and not math.isinf(call.seconds_left):
+            options["timeout"] = max(0.001, call.seconds_left)
+        seen = _Seen()
+        try:
+            with contextlib.closing(cast(Any, self._bare._stream(messages, stop=stop, **options))) as chunks:
+                for chunk in chunks:
+                    seen.add(chunk)
+                    if call.seconds_left <= 0:
+                        raise TimeoutError("the deadline passed while streaming")
+                    yield chunk
+        except BaseException as error:
+            self._failed(call, reservation, error, begun)
+            raise
+        call.succeed(reservation, seen.consumed(call, self.inner), time.perf_counter() - begun)
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        if not self._adapter.streams:
+            for chunk in _as_chunks(await self._agenerate(messages, stop, run_manager, **kwargs)):
+                yield chunk
+            return
+        call = self._plan(messages, stop, kwargs)
+        if call is None:
+            async for chunk in self.inner._astream(messages, stop=stop, run_manager=run_manager, **kwargs):
+                yield chunk
+            return
+        reservation = await call.aadmit()
+        begun = time.perf_counter()
+        options = self._capped(reservation, kwargs, stream=True)
+        seen = _Seen()
+        chunks = cast(Any, self._bare._astream(messages, stop=stop, **options))
+        try:
+            async with contextlib.aclosing(chunks):
+                while True:
+                    # The time that the consumer takes between chunks is its own; only waiting is cut short.
+                    async with _deadline(call):
+                        try:
+                            chunk = await anext(chunks)
+                        except StopAsyncIteration:
+                            break
+                    seen.add(chunk)
+                    yield chunk
+        except BaseException as error:
+            self._failed(call, reservation, error, begun)
+            raise
+        await call.asucceed(reservation, seen.consumed(call, self.inner), time.perf_counter() - begun)
+
+    # -- shared by the four -------------------------------------------------------------------------------
+
+    def _plan(
+        self, messages: Sequence[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]
+    ) -> MeteredCall | None:
+        """The call's upper bound; None outside of any budget."""
+        ledger: Ledger | None = current_ledger()
+        pools = (*active_pools(), *self.pools)
+        if ledger is None:
+            if not pools:
+                return None
+            ledger = _unlimited()
+        wanted = kwargs.get(self._adapter.cap) or self._adapter.default_cap or self.max_completion_tokens
+        return MeteredCall.plan(
+            ledger,
+            self.inner,
+            self._adapter.name,
+            messages,
+            cap=int(wanted),
+            n=int(kwargs.get("n") or getattr(self.inner, "n", None) or 1),
+            price=price_for(self._adapter.name),
+            pools=pools,
+            kwargs=kwargs,
+        )
+
+    def _capped(self, reservation: Reservation, kwargs: Mapping[str, Any], *, stream: bool = False) -> dict[str, Any]:
+        """The call's options with the cap that was granted: the model cannot write more than is reserved."""
+        capped = {**kwargs, self._adapter.cap: reservation.completion_tokens}
+        if stream and self._adapter.stream_usage:
+            capped.setdefault("stream_usage", True)
+        return capped
+
+    def _consumed(self, call: MeteredCall, result: ChatResult) -> Consumed:
+        counter = counter_for(self.inner)
+        trusted = bool(getattr(self.inner, "reports_exact_usage", False))
+        used = consumed(
+            result, prompt=call.counted.count, count_text=counter.count_text, exact=counter.exact, trusted=trusted
+        )
+        if used.note:
+            for generation in result.generations:
+                generation.message.response_metadata["usage_corrected"] = True
+        return used
+
+    def _failed(self, call: MeteredCall, reservation: Reservation, error: BaseException, begun: float) -> None:
+        """Charges a failed attempt; turns a timeout at the deadline into running out of seconds."""
+        seconds = time.perf_counter() - begun
+        if isinstance(error, Exception) and is_timeout(error) and call.seconds_left <= 0.02:
+            raise call.fail_at_deadline(reservation, seconds) from error
+        call.fail(reservation, error, seconds)
+
+    def _pause(self, call: MeteredCall, attempt: int, error: BaseException) -> float:
+        """Seconds to wait before the next attempt; re-raises the error if there is none."""
+        failure = classify(error)
+        if not isinstance(error, Exception) or not failure.retryable or attempt >= self.retries.attempts:
+            raise error
+        pause = self.retries.pause(attempt, failure)
+        if pause >= call.seconds_left:
+            raise error
+        publish_retry(call, attempt, error, pause)
+        return pause
+
+
+class _Seen:
+    """What came out of a stream so far."""
+
+    def __init__(self) -> None:
+        self.text: list[str] = []
+        self.reported: Mapping[str, Any] | None = None
+
+    def add(self, chunk: ChatGenerationChunk) -> None:
+        message = chunk.message
+        self.text.append(written(message))
+        if isinstance(message, AIMessageChunk):
+            self.text += [part.get("args") or "" for part in message.tool_call_chunks]
+            if message.usage_metadata:
+                self.reported = message.usage_metadata
+
+    def consumed(self, call: MeteredCall, model: BaseChatModel) -> Consumed:
+        if self.reported is not None:
+            return from_metadata(self.reported)
+        counted = counter_for(model).count_text("".join(self.text))
+        return Consumed(call.counted.count, counted, 0, "usage not streamed: counted here")
+
+
+@contextlib.asynccontextmanager
+async def _deadline(call: MeteredCall) -> AsyncIterator[None]:
+    left = call.seconds_left
+    async with asyncio.timeout(None if math.isinf(left) else max(0.0, left)):
+        yield
+
+
+def _as_chunks(result: ChatResult) -> Iterator[ChatGenerationChunk]:
+    for generation in result.generations:
+        message = generation.message
+        fields = message.model_dump(exclude={"type"})
+        yield ChatGenerationChunk(message=AIMessageChunk(**fields), generation_info=generation.generation_info)
+
+
+def _unlimited() -> Ledger:
+    """An account for calls that draw on a shared pool only."""
+    from tta_langgraph.budget import BudgetTracker
+
+    return Ledger(BudgetTracker.start(None))

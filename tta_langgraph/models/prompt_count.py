@@ -1,0 +1,39 @@
+"""The prompt count of one call: the count itself, the upper bound that is reserved, and learning from the report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import BaseMessage
+
+from tta_langgraph.models.counting import SafetyMargin, TokenCounter, counter_for, margin_for
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A counted prompt."""
+
+    count: int
+    """Prompt tokens by the model's counter."""
+    bound: int
+    """What is reserved: the count itself where it is exact, else the count times the learned safety margin."""
+    counter: TokenCounter
+    """Who counted."""
+    margin: SafetyMargin
+    """The margin that was applied, and that learns."""
+
+    def learn(self, reported: int) -> None:
+        """Teaches the margin what the server reported for this prompt."""
+        self.margin.observe(estimated=self.count, reported=reported)
+
+
+def count_prompt(model: BaseChatModel, messages: Sequence[BaseMessage], **kwargs: Any) -> Counted:
+    """Counts a prompt before the call; nothing is sent to the model."""
+    counter = counter_for(model)
+    count = counter.count_messages(messages, **kwargs)
+    margin = margin_for(model)
+    return Counted(count, math.ceil(count * margin.factor), counter, margin)

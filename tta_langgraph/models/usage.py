@@ -1,0 +1,94 @@
+"""Reading what a call consumed off its result, and catching servers that report it wrong or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+
+SUSPICIOUS = 0.75
+"""Reported completion tokens below this share of what came back are not believed (exact counters only)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Consumed:
+    """Tokens of one request, over all its choices."""
+
+    prompt: int
+    """Prompt tokens, counted once."""
+    completion: int
+    """Completion tokens, summed over choices."""
+    cached: int
+    """Prompt tokens that a prefix cache served."""
+    note: str = ""
+    """How the figures were had, where the server did not report them."""
+
+
+def consumed(
+    result: ChatResult, *, prompt: int, count_text: Callable[[str], int], exact: bool, trusted: bool = False
+) -> Consumed:
+    """What the request consumed: as reported, unless nothing or too little was reported.
+
+    Args:
+        result: the model's result, one generation per choice.
+        prompt: prompt tokens as counted before the call.
+        count_text: the model's counter.
+        exact: whether that counter is exact; only then is a report doubted.
+        trusted: the model counts by itself and is never doubted.
+    """
+    reported = _reported(result)
+    if reported is not None and (trusted or (len(result.generations) == 1 and not exact)):
+        return reported
+    counted = sum(count_text(written(generation.message)) for generation in result.generations)
+    if reported is None:
+        return Consumed(prompt, counted, 0, "usage not reported: counted here")
+    if exact and reported.completion < SUSPICIOUS * counted:
+        note = f"server reported {reported.completion} completion tokens: counted {counted} here"
+        return Consumed(reported.prompt or prompt, counted, reported.cached, note)
+    return reported
+
+
+def from_metadata(usage: Mapping[str, Any]) -> Consumed:
+    """Reads LangChain's `usage_metadata`."""
+    cached = (usage.get("input_token_details") or {}).get("cache_read") or 0
+    return Consumed(int(usage.get("input_tokens") or 0), int(usage.get("output_tokens") or 0), int(cached))
+
+
+def written(message: BaseMessage) -> str:
+    """Everything the model wrote into a message, tool calls included, as one text to count."""
+    parts = [str(message.text)]
+    reasoning = message.additional_kwargs.get("reasoning_content")
+    if isinstance(reasoning, str):
+        parts.append(reasoning)
+    if isinstance(message, AIMessage):
+        parts += [json.dumps({"name": call["name"], "arguments": call["args"]}) for call in message.tool_calls]
+    return "".join(parts)
+
+
+def _reported(result: ChatResult) -> Consumed | None:
+    output = result.llm_output or {}
+    usage = output.get("token_usage") or output.get("usage")
+    if isinstance(usage, Mapping) and usage.get("completion_tokens") is not None:
+        details = usage.get("prompt_tokens_details") or {}
+        cached = int((details.get("cached_tokens") or 0) if isinstance(details, Mapping) else 0)
+        return Consumed(int(usage.get("prompt_tokens") or 0), int(usage["completion_tokens"]), cached)
+    found = [from_metadata(usage) for usage in _metadata(result.generations)]
+    if not found or len(found) < len(result.generations):
+        return None
+    if len(found) > 1 and len({item.completion for item in found}) == 1:
+        # Every choice carries the request's total (this is how langchain-openai reports it).
+        return found[0]
+    return Consumed(
+        max(item.prompt for item in found), sum(item.completion for item in found), max(item.cached for item in found)
+    )
+
+
+def _metadata(generations: Iterable[ChatGeneration]) -> Iterable[Mapping[str, Any]]:
+    for generation in generations:
+        usage = getattr(generation.message, "usage_metadata", None)
+        if usage:
+            yield usage
