@@ -17,7 +17,7 @@ import concurrent.futures
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
@@ -96,6 +96,13 @@ class ChatVLLM(BaseChatModel):
     """How the model writes tool calls: `hermes` (Qwen, Hermes), or any name of vLLM's tool parsers."""
     engine_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Arguments of vLLM's `AsyncEngineArgs`: `max_model_len`, `gpu_memory_utilization`, `dtype`, ..."""
+
+    supports_timeout: ClassVar[bool] = True
+    """Tells the meter that `timeout` per call is honoured by aborting the request."""
+    supported_options: ClassVar[frozenset[str]] = frozenset(
+        {"logprobs", "top_logprobs", "seed", "response_format", "extra_body", "min_p", "top_k", "ignore_eos"}
+    )
+    """Tells the meter which of the rarer options may be passed."""
 
     _lease: EngineLease = PrivateAttr()
     _tools_of: tuple[Engine, PromptBuilder, OutputReader] | None = PrivateAttr(default=None)

