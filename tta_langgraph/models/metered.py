@@ -113,6 +113,11 @@ class BudgetedChatModel(BaseChatModel):
         self._adapter = Adapter.of(self.inner)
         self._bare = without_client_retries(self.inner)
 
+    @property
+    def name_in_prices(self) -> str:
+        """The model's name as prices, counters and traces know it."""
+        return self._adapter.name
+
     # -- what it passes on ------------------------------------------------------------------------------
 
     @property

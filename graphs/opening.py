@@ -1,0 +1,85 @@
+"""The first node of our graphs: a fresh account for this question, and every complaint before a token is spent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from langgraph.types import Overwrite
+
+from tta_langgraph.budget import Budget, BudgetTracker
+from tta_langgraph.episode import BudgetNode, Steps
+from tta_langgraph.errors import BudgetError, GraphError
+from tta_langgraph.models.call import MIN_COMPLETION
+from tta_langgraph.models.metered import budgeted
+from tta_langgraph.models.prompt_count import count_prompt
+from tta_langgraph.models.prices import price_for
+from tta_langgraph.nodes.strategy import Strategy
+from tta_langgraph.scope import running_config
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opening(BudgetNode):
+    """Starts an episode: the default budget if none was given, an empty slate on a thread that was used before, and a
+    check that the budget can cover at least the first prompt."""
+
+    first: Strategy
+    """The node that asks first."""
+    budget: Budget | None = None
+    """Budget of episodes whose input brings none."""
+
+    def steps(self, state: Mapping[str, Any]) -> Steps:
+        """Opens the account."""
+        question = state.get("question")
+        if isinstance(question, str) and not question.strip():
+            raise GraphError("the question is empty", where="state['question']", remedy="Ask something")
+        update: dict[str, Any] = {"answer": None, "best": None, "result": None, "stop_reason": ""}
+        for channel in ("candidates", "decisions"):
+            if state.get(channel):
+                update[channel] = Overwrite([])
+        fresh = self._fresh_budget(state.get("budget"))
+        if fresh is not None:
+            update["budget"] = fresh
+        messages = yield from self.first.opening(state)
+        model = budgeted(self.first.model)
+        count = count_prompt(model.inner, messages)
+        limits = fresh or _limits_of(state.get("budget"))
+        self._check(limits, count.bound, model.name_in_prices)
+        update["context"] = {"prompt_tokens": float(count.count), "question_chars": float(len(str(question or "")))}
+        return update
+
+    def _fresh_budget(self, given: Any) -> Budget | None:
+        """The budget to start with; None to go on with the one in the state."""
+        if not isinstance(given, BudgetTracker) or not given.episode:
+            return self.budget
+        nested = "|" in str((running_config() or {}).get("metadata", {}).get("langgraph_checkpoint_ns", ""))
+        if given.charges and not nested:
+            # A second question on the same thread: each episode has its own budget.
+            return self.budget or given.budget
+        return None
+
+    def _check(self, budget: Budget | None, prompt: int, model: str) -> None:
+        if budget is None:
+            return
+        needed = prompt + MIN_COMPLETION + budget.reserve.tokens
+        for name in ("tokens", "prompt_tokens"):
+            limit = getattr(budget, name)
+            need = needed if name == "tokens" else prompt
+            if limit is not None and need > limit:
+                raise BudgetError(
+                    f"{limit} tokens cannot cover even the first prompt: it needs {need}",
+                    where=f"Budget.{name}",
+                    remedy=f"Allow at least {math.ceil(need * 1.5)} {name}, or shorten the schema prompt (schema_tokens)",
+                )
+        if budget.usd is not None and price_for(model) is None:
+            raise BudgetError(
+                f"the model {model!r} has no known price, so a limit in US dollars cannot be enforced",
+                where="Budget.usd",
+                remedy="Register one with tta_langgraph.models.prices.register_price, or limit tokens instead",
+            )
+
+
+def _limits_of(given: Any) -> Budget | None:
+    return given.budget if isinstance(given, BudgetTracker) else None
