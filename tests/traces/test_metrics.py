@@ -15,7 +15,6 @@ from tta_langgraph.traces.metrics import (
     coverage_curve,
     energy_per_token,
     fit_coverage,
-    fit_runtime,
     fit_saturation,
     frontier_cost_of_pass,
     pass_at_k,
@@ -84,13 +83,6 @@ def test_the_frontier_cost_of_pass_is_that_of_the_cheapest_strategy_per_right_an
 def test_a_model_with_cheaper_tokens_that_writes_more_of_them_is_a_price_reversal() -> None:
     listed = {"terse": 5e-6, "verbose": 1e-6, "unused": 1e-9}
     assert price_reversals(listed, {"terse": 0.01, "verbose": 0.04}) == [("verbose", "terse")]
-
-
-def test_the_ideal_runtime_separates_reading_from_writing() -> None:
-    rng = np.random.default_rng(1)
-    prompt, written = rng.integers(0, 2000, 200), rng.integers(5, 300, 200)
-    found = fit_runtime(prompt, written, 0.12 + 0.0004 * prompt + 0.02 * written)
-    assert (found.start, found.prefill, found.decode) == pytest.approx((0.12, 0.0004, 0.02), rel=1e-6)
 
 
 def test_energy_per_token_needs_tokens() -> None:

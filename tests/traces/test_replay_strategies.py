@@ -65,10 +65,12 @@ def test_the_vote_over_every_prefix_is_what_the_live_selector_selects() -> None:
     cards = order(table, repeats=2, seed=3)
     found = draws(table, np.concatenate([cards.first[:, None], cards.samples], axis=1))
     for e in range(cards.episodes):
-        candidates = [table.candidate(int(row)) for row in found.rows[e]]
+        made = [a.to_candidate() for a in table.attempts(int(cards.question[e]))]
+        base = int(table.offsets[cards.question[e]])
+        candidates = [made[row - base] for row in found.rows[e]]
         for d in range(found.rows.shape[1]):
             picked = select(candidates[: d + 1], "execution_vote").candidate
-            winner = table.candidate(int(found.winner[e, d]))
+            winner = made[found.winner[e, d] - base]
             # Nobody may vote: the selector falls back to the first with an answer; a failed one is wrong either way.
             expected = picked.key if picked is not None else None
             assert winner.key == expected
@@ -90,7 +92,7 @@ def test_columns_give_back_the_attempts_they_were_made_from() -> None:
     pools = simulated(questions=4)
     table = columns(pools)
     for row, original in enumerate(a for pool in pools for a in pool.attempts):
-        again = table.attempt(row)
+        again = table.attempts(row // 13)[row % 13]
         for name in ("action", "correct", "executed", "prompt_tokens", "completion_tokens", "cached_tokens"):
             assert getattr(again, name) == getattr(original, name), name
         assert again.seconds == pytest.approx(original.seconds)
@@ -104,7 +106,7 @@ def test_selecting_questions_keeps_parents_with_their_children() -> None:
     )
     table = columns([Pool(question_id=f"q{i}", attempts=chain) for i in range(3)]).select([2, 0])
     assert table.question_ids == ("q2", "q0")
-    assert [table.attempt(r).parent for r in range(4)] == [None, "a0", None, "a0"]
+    assert [a.parent for q in range(2) for a in table.attempts(q)] == [None, "a0", None, "a0"]
 
 
 def test_a_measure_says_which_tokens_count() -> None:

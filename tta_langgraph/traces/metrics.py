@@ -84,8 +84,12 @@ def fit_coverage(ks: ArrayLike, coverage: ArrayLike) -> CoverageFit:
             remedy="Record more samples or more questions",
         )
     slope, intercept = np.polyfit(np.log(x[inside]), np.log(-np.log(y[inside])), 1)
+
+    def misfit(p: Floats) -> Floats:
+        return np.asarray(np.exp(p[0] * x ** p[1]) - y)
+
     found = least_squares(
-        lambda p: np.exp(p[0] * x ** p[1]) - y,
+        misfit,
         x0=(min(-np.exp(intercept), -1e-9), min(slope, -1e-9)),
         bounds=((-np.inf, -np.inf), (0.0, 0.0)),
     )
@@ -137,8 +141,12 @@ def fit_saturation(ns: ArrayLike, values: ArrayLike) -> SaturationFit:
             "a saturation curve needs two numbers of samples", where="fit_saturation", remedy="Record more samples"
         )
     top = float(np.clip(y.max(), 1e-6, 1.0))
+
+    def misfit(p: Floats) -> Floats:
+        return np.asarray(p[0] * (1 - (1 - p[1]) ** x) - y)
+
     found = least_squares(
-        lambda p: p[0] * (1 - (1 - p[1]) ** x) - y,
+        misfit,
         x0=(top, float(np.clip(y[np.argmin(x)] / top, 1e-3, 1 - 1e-6))),
         bounds=((0.0, 0.0), (1.0, 1.0)),
     )
@@ -195,38 +203,6 @@ def energy_per_token(watts: float, seconds: float, tokens: float) -> float:
     if tokens <= 0:
         raise TraceError("energy per token needs at least one token", where="energy_per_token")
     return watts * seconds / tokens
-
-
-@dataclass(frozen=True, kw_only=True)
-class IdealRuntime:
-    """Runtime of a call on an idle server: `start + prefill · uncached prompt tokens + decode · output tokens`."""
-
-    start: float
-    """Seconds before the first prompt token is read."""
-    prefill: float
-    """Seconds per prompt token that no prefix cache served."""
-    decode: float
-    """Seconds per output token."""
-
-    def __call__(self, prompt: ArrayLike, completion: ArrayLike) -> Floats:
-        """Seconds for calls with so many uncached prompt and output tokens."""
-        return self.start + self.prefill * np.asarray(prompt, float) + self.decode * np.asarray(completion, float)
-
-
-def fit_runtime(prompt: ArrayLike, completion: ArrayLike, seconds: ArrayLike) -> IdealRuntime:
-    """Fits `IdealRuntime` with non-negative coefficients to calls recorded on an idle server; shapes (calls,).
-
-    What a busy server takes beyond it is contention: `seconds − ideal(prompt, completion)`.
-    """
-    from scipy.optimize import nnls
-
-    x = np.column_stack(
-        [np.ones_like(np.asarray(prompt, float)), np.asarray(prompt, float), np.asarray(completion, float)]
-    )
-    scale = np.maximum(x.max(axis=0, initial=0.0), 1e-12)
-    found, _ = nnls(x / scale, np.asarray(seconds, float))
-    start, prefill, decode = (float(v) for v in found / scale)
-    return IdealRuntime(start=start, prefill=prefill, decode=decode)
 
 
 def anytime_area(costs: ArrayLike, quality: ArrayLike, horizon: float) -> float:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from tta_langgraph.errors import TraceError
 from tta_langgraph.evidence import LogprobStats
-from tta_langgraph.state import Candidate
 from tta_langgraph.traces.model import Attempt, Pool
 
 Ints = NDArray[np.int64]
@@ -31,10 +30,14 @@ class Columns:
     """Shape (questions,)."""
     db_ids: tuple[str, ...]
     """Database of each question, shape (questions,)."""
+    splits: tuple[str, ...]
+    """The side each question was recorded for: `fit`, `test` or empty, shape (questions,)."""
+    difficulties: tuple[str, ...]
+    """As labelled by the data set, or empty, shape (questions,)."""
     features: tuple[Mapping[str, float], ...]
     """What is known of each question before any call, shape (questions,)."""
     texts: Mapping[str, tuple[str, ...]]
-    """Vocabulary of each coded column: `action`, `feedback`, `form`, `error_kind`, `model`, `finish_reason`, `reply`."""
+    """Vocabulary of each coded column; see `CODED`."""
     offsets: Ints
     """Rows of question q are `offsets[q]:offsets[q + 1]`, shape (questions + 1,)."""
     data: Mapping[str, NDArray[Any]]
@@ -70,49 +73,14 @@ class Columns:
         """The question each row belongs to."""
         return np.repeat(np.arange(len(self)), np.diff(self.offsets))
 
-    def candidate(self, row: int, *, judged: bool = False) -> Candidate:
-        """The candidate that a live episode would hold for this row."""
-        return self.attempt(row).to_candidate(judged=judged)
+    def block(self, first: int, last: int) -> Block:
+        """The rows of questions `first` to `last` (exclusive) as Python values, to make objects from."""
+        return Block(self, first, last)
 
-    def attempt(self, row: int) -> Attempt:
-        """The attempt of a row; its answer's text is not kept (its key is)."""
-        question = int(self.owner[row])
-        value = {name: column[row].item() for name, column in self.data.items()}
-        text = {name: words[value[name]] for name, words in self.texts.items()}
-        logprobs = None
-        if value["lp_n"] > 0:
-            logprobs = LogprobStats(**{f.name: value["lp_" + f.name] for f in fields(LogprobStats)})
-        parent, key = value["parent"], value["key"]
-        return Attempt(
-            id=self.attempt_id(row),
-            action=text["action"],
-            correct=value["correct"],
-            parent=None if parent < 0 else self.attempt_id(parent),
-            feedback=text["feedback"],
-            form=text["form"],
-            round=value["round"],
-            reply=text["reply"],
-            key=None if key < 0 else f"k{key}",
-            executed=None if value["executed"] < 0 else bool(value["executed"]),
-            empty=value["empty"],
-            n_rows=value["n_rows"],
-            error_kind=text["error_kind"] or None,
-            prompt_tokens=value["prompt_tokens"],
-            completion_tokens=value["completion_tokens"],
-            cached_tokens=min(value["cached_tokens"], value["prompt_tokens"]),
-            seconds=value["seconds"],
-            execution_seconds=value["execution_seconds"],
-            request=f"r{value['request']}",
-            logprobs=logprobs,
-            verdict_score=None if np.isnan(value["verdict"]) else value["verdict"],
-            answer_chars=value["answer_chars"],
-            model=text["model"],
-            finish_reason=text["finish_reason"],
-        )
-
-    def attempt_id(self, row: int) -> str:
-        """A row's id: unique within its question, the position in its pool."""
-        return f"a{row - int(self.offsets[self.owner[row]])}"
+    def attempts(self, question: int) -> list[Attempt]:
+        """The attempts of a question. An answer's text is not kept; its key stands for it. Verdicts are left out."""
+        block = self.block(question, question + 1)
+        return [block.attempt(row) for row in range(block.start, block.stop)]
 
     def select(self, questions: Sequence[int] | NDArray[Any]) -> Columns:
         """The same columns for some of the questions, in the order given."""
@@ -128,6 +96,8 @@ class Columns:
         return Columns(
             question_ids=tuple(self.question_ids[q] for q in index),
             db_ids=tuple(self.db_ids[q] for q in index),
+            splits=tuple(self.splits[q] for q in index),
+            difficulties=tuple(self.difficulties[q] for q in index),
             features=tuple(self.features[q] for q in index),
             texts=self.texts,
             offsets=offsets,
@@ -152,6 +122,41 @@ class Columns:
         return Columns(**{**{f.name: getattr(self, f.name) for f in fields(self)}, "data": data, "measure": measure})
 
 
+class Block:
+    """Rows of neighbouring questions as Python values; objects are made one by one, when they are asked for."""
+
+    __slots__ = ("_starts", "logprobs", "start", "stop", "value")
+
+    def __init__(self, table: Columns, first: int, last: int) -> None:
+        self.start, self.stop = int(table.offsets[first]), int(table.offsets[last])
+        rows = slice(self.start, self.stop)
+        self.value: dict[str, list[Any]] = {name: column[rows].tolist() for name, column in table.data.items()}
+        for name, words in table.texts.items():
+            self.value[name] = [words[code] for code in self.value[name]]
+        self.logprobs = {f.name: self.value["lp_" + f.name] for f in fields(LogprobStats)}
+        self._starts: list[int] = np.repeat(
+            table.offsets[first:last], np.diff(table.offsets[first : last + 1])
+        ).tolist()
+
+    def attempt(self, row: int) -> Attempt:
+        """The attempt of a row (counted from the start of the columns)."""
+        i, value = row - self.start, self.value
+        start, parent, key, ran = self._starts[i], value["parent"][i], value["key"][i], value["executed"][i]
+        stats = None
+        if value["lp_n"][i] > 0:
+            stats = LogprobStats(**{name: column[i] for name, column in self.logprobs.items()})
+        return Attempt(
+            id=f"a{row - start}",
+            parent=None if parent < 0 else f"a{parent - start}",
+            key=None if key < 0 else f"k{key}",
+            executed=None if ran < 0 else bool(ran),
+            error_kind=value["error_kind"][i] or None,
+            request=f"r{value['request'][i]}",
+            logprobs=stats,
+            **{name: value[name][i] for name in SAME},
+        )
+
+
 def columns(pools: Iterable[Pool], *, measure: Measure = "tokens") -> Columns:
     """Turns recorded pools into columns; reads the pools one by one, so a generator never holds them all.
 
@@ -166,6 +171,7 @@ def columns(pools: Iterable[Pool], *, measure: Measure = "tokens") -> Columns:
     vocabulary: dict[str, dict[str, int]] = {name: {} for name in CODED}
     ids: list[str] = []
     databases: list[str] = []
+    sides: list[tuple[str, str]] = []
     features: list[Mapping[str, float]] = []
     offsets, blocks = [0], []
     for pool in pools:
@@ -174,6 +180,7 @@ def columns(pools: Iterable[Pool], *, measure: Measure = "tokens") -> Columns:
         _append(pool, offsets[-1], lists, vocabulary)
         ids.append(pool.question_id)
         databases.append(pool.db_id)
+        sides.append((pool.split, pool.difficulty))
         features.append(dict(pool.features))
         offsets.append(offsets[-1] + len(pool.attempts))
         if len(lists["action"]) > 50_000:  # lists of Python numbers are ten times the size of their column
@@ -184,6 +191,8 @@ def columns(pools: Iterable[Pool], *, measure: Measure = "tokens") -> Columns:
     table = Columns(
         question_ids=tuple(ids),
         db_ids=tuple(databases),
+        splits=tuple(side for side, _ in sides),
+        difficulties=tuple(difficulty for _, difficulty in sides),
         features=tuple(features),
         texts={name: tuple(words) for name, words in vocabulary.items()},
         offsets=np.asarray(offsets, dtype=np.int64),
@@ -232,6 +241,24 @@ def _flush(lists: dict[str, list[Any]]) -> dict[str, NDArray[Any]]:
     return block
 
 
+SAME = (
+    "action",
+    "correct",
+    "feedback",
+    "form",
+    "round",
+    "reply",
+    "empty",
+    "n_rows",
+    "prompt_tokens",
+    "completion_tokens",
+    "cached_tokens",
+    "seconds",
+    "execution_seconds",
+    "answer_chars",
+    "model",
+    "finish_reason",
+)
 CODED = ("action", "feedback", "form", "error_kind", "model", "finish_reason", "reply")
 PLAIN = (
     "correct",

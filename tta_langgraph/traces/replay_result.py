@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,20 @@ class Outcomes:
         """Mean seconds per episode."""
         return float(self.seconds.mean())
 
+    def mean(self, cost: str) -> float:
+        """Mean cost per episode: `tokens` or `seconds`.
+
+        Raises:
+            TraceError: `cost` is neither.
+        """
+        if cost not in ("tokens", "seconds"):
+            raise TraceError(f"there is no cost {cost!r}", where="Outcomes", remedy="Use tokens or seconds")
+        return float(getattr(self, cost).mean())
+
+    def named(self, name: str) -> Outcomes:
+        """The same outcomes under another name."""
+        return replace(self, name=name)
+
     def per_question(self, values: NDArray[np.generic]) -> Floats:
         """Means over each question's episodes, shape (questions that occur,), in order of index."""
         count = np.bincount(self.question)
@@ -93,14 +107,12 @@ class Outcomes:
         Raises:
             TraceError: `cost` is neither.
         """
-        if cost not in ("tokens", "seconds"):
-            raise TraceError(f"there is no cost {cost!r}", where="Outcomes.point", remedy="Use tokens or seconds")
         right = self.per_question(self.correct)
         interval = bootstrap(right, clusters=self.question_clusters, draws=draws, seed=seed)
         return Point(
             name=self.name,
             family=self.family or self.name,
-            cost=float(self.per_question(getattr(self, cost)).mean()),
+            cost=self.mean(cost),
             accuracy=interval.value,
             low=interval.low,
             high=interval.high,

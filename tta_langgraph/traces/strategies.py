@@ -299,3 +299,7 @@ def by_name(name: str) -> Strategy:
             remedy=f"Known: {', '.join(makers)}; e.g. best_of(8)",
         )
     return makers[kind]
+
+
+RULES = frozenset({"adaptive_consistency", "esc", "pets", "random"})
+"""Families that look at answers before they stop: published stop rules and the random floor, not fixed strategies."""

@@ -1,0 +1,143 @@
+"""From recorded pools to a policy file: what `tta fit` does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tta_langgraph.decision import Action, Option, Policy, Utility
+from tta_langgraph.decision.learning import fit_learned
+from tta_langgraph.decision.policy import BY_PREDICTOR
+from tta_langgraph.errors import TraceError
+from tta_langgraph.traces.fit_explore import explore, recorded_actions
+from tta_langgraph.traces.model import Pool
+from tta_langgraph.traces.replay import Progress
+from tta_langgraph.traces.replay_columns import Columns, Measure, columns
+
+FIT, TEST = "fit", "test"
+
+
+def split(table: Columns, *, test_share: float = 0.5, seed: int = 0) -> tuple[Columns, Columns]:
+    """Splits questions into fit and test, never a database between them.
+
+    Databases are dealt so that both sides get their share of questions; the recorded `split` of the pools wins where
+    there is one.
+
+    Args:
+        table: the recorded pools.
+        test_share: share of the questions for the test side, in (0, 1).
+        seed: of the dealing.
+
+    Raises:
+        TraceError: fewer than two databases.
+    """
+    if set(table.splits) >= {FIT, TEST}:
+        sides = np.asarray([side == TEST for side in table.splits])
+        return table.select(np.flatnonzero(~sides)), table.select(np.flatnonzero(sides))
+    names, index, counts = np.unique(np.asarray(table.db_ids), return_inverse=True, return_counts=True)
+    if len(names) < 2:
+        raise TraceError(
+            f"{len(names)} database cannot be split into fit and test",
+            where="split",
+            remedy="Record questions of at least two databases: a policy must be tested on databases it never saw",
+        )
+    luck = np.random.default_rng(seed).random(len(names))
+    in_test, room = np.zeros(len(names), dtype=bool), test_share * len(table)
+    for g in np.argsort(luck):
+        if counts[g] <= room + counts.min() / 2 or not in_test.any():
+            in_test[g] = True
+            room -= counts[g]
+    if in_test.all():
+        in_test[np.argmin(counts)] = False
+    return table.select(np.flatnonzero(~in_test[index])), table.select(np.flatnonzero(in_test[index]))
+
+
+def fit(
+    pools: Columns | Iterable[Pool],
+    *,
+    utility: Utility | None = None,
+    actions: Sequence[Option | Action | str] | None = None,
+    selection: str = BY_PREDICTOR,
+    ahead: bool = True,
+    episodes: int = 8,
+    max_steps: int = 12,
+    folds: int = 5,
+    seed: int = 0,
+    measure: Measure = "tokens",
+    name: str = "fitted",
+    progress: Progress | None = None,
+) -> Policy:
+    """Learns a policy from recorded pools: which answer to give, when it is right, and what each action adds.
+
+    Random actions are played on every question, several times with the samples in another order; models are fitted on
+    the steps and checked on databases they did not see. Give it the `fit` side only (see `split`).
+
+    Args:
+        pools: recorded questions, or their columns.
+        utility: the exchange rates the policy starts with; `tune` finds those of a budget.
+        actions: what it may do; by default all that were recorded.
+        selection: `predictor` lets the policy choose the most probable answer, a preset of `select` keeps to a vote.
+        ahead: learn the value of going on as well as possible (fitted Q-iteration), not only of the next step.
+        episodes: random episodes per question.
+        max_steps: steps per random episode at most.
+        folds: for the held-out figures; a database is never in two.
+        seed: of everything random.
+        measure: what counts as a token.
+        name: of the policy.
+        progress: called with (stages done, stages in all).
+
+    Returns:
+        A policy that can be saved, loaded, tuned and replayed; its `notes` hold the held-out figures.
+
+    Raises:
+        TraceError: nothing was recorded, or nothing beyond first answers.
+        PolicyError: fewer than two databases, or scikit-learn is missing (extra `learn`).
+
+    Example:
+        ```python
+        fit_side, test_side = split(columns(read_pools("pools.jsonl.gz")))
+        policy = tune(fit(fit_side), fit_side, tokens=800).policy
+        policy.save("policy.json")
+        print(replay(test_side, policy).accuracy)
+        ```
+    """
+    table = pools if isinstance(pools, Columns) else columns(pools, measure=measure)
+    options = [Option.coerce(a) for a in (actions if actions is not None else recorded_actions(table))]
+    steps = list(explore(table, [o.action for o in options], episodes=episodes, max_steps=max_steps, seed=seed))
+    if not steps:
+        raise TraceError(
+            "nothing but first answers was recorded",
+            where="fit",
+            remedy="Record samples, reflections, verdicts or a larger model's answers: tta record --help",
+        )
+    _tell(progress, 1)
+    lesson = fit_learned(steps, k=folds, seed=seed, rank=selection == BY_PREDICTOR)
+    _tell(progress, 2)
+    predictor: Any = lesson.predictor
+    if ahead:
+        from tta_langgraph.decision.ahead import fit_ahead
+
+        predictor = fit_ahead(lesson, steps)
+    _tell(progress, 3)
+    seen = {step.action.name for step in steps}
+    notes = {
+        "fitted_on": {"questions": len(table), "databases": sorted(set(table.db_ids)), "measure": table.measure},
+        "held_out": lesson.notes,
+        "seed": seed,
+    }
+    return Policy(
+        predictor=predictor,
+        utility=utility or Utility(),
+        actions=[option for option in options if option.action.name in seen],
+        selection=selection,
+        max_steps=max(max_steps, 2),
+        name=name,
+        notes=notes,
+    )
+
+
+def _tell(progress: Progress | None, done: int) -> None:
+    if progress is not None:
+        progress(done, 3)

@@ -1,0 +1,193 @@
+"""One replayed episode: it sees what a live one would see, and pays what was recorded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+from tta_langgraph.budget import Budget
+from tta_langgraph.decision import Action, Snapshot
+from tta_langgraph.evidence import Evidence, Verdict
+from tta_langgraph.state import Candidate, Decision
+from tta_langgraph.traces.replay_columns import Block, Columns
+
+
+class Hand:
+    """The recorded attempts of one question, ready to be played: candidates, costs, and who corrects whom.
+
+    Built once per question and shared by all its episodes; candidates are made when they first come up. Positions
+    count within the question's attempts.
+    """
+
+    __slots__ = ("_block", "_made", "children", "context", "judge", "start")
+
+    def __init__(self, block: Block, start: int, stop: int, context: Mapping[str, float]) -> None:
+        self._block = block
+        self._made: dict[int, Candidate] = {}
+        self.start = start
+        self.context = context
+        self.children: dict[int, list[tuple[str, str, int]]] = {}
+        self.judge: dict[int, tuple[float, int, float]] = {}
+        value, shift = block.value, start - block.start
+        for position in range(stop - start):
+            i = shift + position
+            if value["parent"][i] >= 0 and value["action"][i] == "reflect":
+                told = (value["feedback"][i], value["form"][i], position)
+                self.children.setdefault(value["parent"][i] - start, []).append(told)
+            score = value["verdict"][i]
+            if score == score:  # not NaN
+                tokens = value["judge_prompt"][i] + value["judge_completion"][i]
+                self.judge[position] = (score, tokens, value["judge_seconds"][i])
+
+    @classmethod
+    def of(cls, table: Columns, question: int) -> Hand:
+        """The hand of one question, on its own."""
+        start, stop = int(table.offsets[question]), int(table.offsets[question + 1])
+        return cls(table.block(question, question + 1), start, stop, table.features[question])
+
+    def candidate(self, position: int) -> Candidate:
+        """The candidate a live episode would hold."""
+        made = self._made.get(position)
+        if made is None:
+            made = self._made[position] = self._block.attempt(self.start + position).to_candidate()
+        return made
+
+    def cost(self, position: int) -> tuple[int, int, float]:
+        """Prompt tokens, completion tokens and seconds (execution included) of an attempt."""
+        i, value = self.start + position - self._block.start, self._block.value
+        return (
+            value["prompt_tokens"][i],
+            value["completion_tokens"][i],
+            value["seconds"][i] + value["execution_seconds"][i],
+        )
+
+    def model(self, position: int) -> str:
+        """The model that made an attempt."""
+        name: str = self._block.value["model"][self.start + position - self._block.start]
+        return name
+
+    def correct(self, position: int) -> bool:
+        """Whether an attempt is right: for the score only, never shown to a policy."""
+        return bool(self._block.value["correct"][self.start + position - self._block.start])
+
+
+class Episode:
+    """The state of one episode in replay. Positions count within the question's recorded attempts."""
+
+    __slots__ = (
+        "calls", "candidates", "decisions", "hand", "ladder", "next_sample", "positions", "revealed",
+        "samples", "seconds", "spent", "step", "used",
+    )  # fmt: skip
+
+    def __init__(self, hand: Hand, first: int, samples: list[int], ladder: list[int]) -> None:
+        self.hand = hand
+        self.samples = samples
+        self.ladder = ladder
+        self.next_sample = 0
+        self.positions: dict[str, int] = {}
+        self.revealed: set[int] = set()
+        self.candidates: tuple[Candidate, ...] = ()
+        self.spent = 0.0
+        self.seconds = 0.0
+        self.calls = 0
+        self.step = 0
+        self.used: dict[str, int] = {}
+        self.decisions: list[Decision] = []
+        self._add([first])
+
+    def _add(self, positions: list[int]) -> None:
+        """Reveals attempts made together: one prompt, all that was written, the slowest's seconds."""
+        hand = self.hand
+        found = tuple(hand.candidate(p) for p in positions)
+        for candidate, position in zip(found, positions, strict=True):
+            self.positions[candidate.id] = position
+        self.revealed.update(positions)
+        self.candidates = (*self.candidates, *found)
+        costs = [hand.cost(p) for p in positions]
+        self.spent += max(cost[0] for cost in costs) + sum(cost[1] for cost in costs)
+        self.seconds += max(cost[2] for cost in costs)
+        self.calls += 1
+
+    def snapshot(self, budget: Budget | None) -> Snapshot:
+        """What the policy sees now."""
+        tokens_left = seconds_left = math.inf
+        if budget is not None:
+            if budget.tokens is not None:
+                tokens_left = max(0.0, budget.tokens - budget.reserve.tokens - self.spent)
+            if budget.seconds is not None:
+                seconds_left = max(0.0, budget.seconds - budget.reserve.seconds - self.seconds)
+        return Snapshot(
+            candidates=self.candidates,
+            budget=budget,
+            tokens_left=tokens_left,
+            seconds_left=seconds_left,
+            spent_tokens=self.spent,
+            spent_seconds=self.seconds,
+            step=self.step,
+            used=self.used,
+            context=self.hand.context,
+        )
+
+    def can(self, action: Action, best: str | None) -> bool:
+        """Whether the recording knows what this action would have given here."""
+        kind = action.kind
+        if kind == "resample":
+            return self.next_sample + action.n <= len(self.samples)
+        if kind == "reflect":
+            return self._child(action.detail, best) is not None
+        if kind == "judge":
+            position = self.positions.get(best or "")
+            return position in self.hand.judge and not self._candidate(best).evidence.verdicts
+        if kind == "escalate":
+            return self._rung(action.detail) is not None
+        return False
+
+    def play(self, action: Action, best: str | None) -> None:
+        """Takes an action that `can` be taken: pays for it and reveals what it gave."""
+        self.step += 1
+        self.used = {**self.used, action.name: self.used.get(action.name, 0) + 1}
+        if action.kind == "resample":
+            drawn = self.samples[self.next_sample : self.next_sample + action.n]
+            self.next_sample += action.n
+            self._add(drawn)
+        elif action.kind == "reflect":
+            child = self._child(action.detail, best)
+            assert child is not None
+            self._add([child])
+        elif action.kind == "escalate":
+            rung = self._rung(action.detail)
+            assert rung is not None
+            self._add([rung])
+        else:
+            assert best is not None
+            score, tokens, seconds = self.hand.judge[self.positions[best]]
+            verdict = Verdict(score=score, label="SUCCESS" if score >= 0.5 else "CONTINUE")
+            self.candidates = tuple(
+                replace(c, evidence=c.evidence.merged(Evidence(verdicts=(verdict,)))) if c.id == best else c
+                for c in self.candidates
+            )
+            self.spent += tokens
+            self.seconds += seconds
+            self.calls += 1
+
+    def _candidate(self, identity: str | None) -> Candidate:
+        return next(c for c in self.candidates if c.id == identity)
+
+    def _child(self, detail: str, best: str | None) -> int | None:
+        """The recorded correction of the best candidate: by feedback, by form, or by `feedback.form`."""
+        position = self.positions.get(best or "")
+        if position is None:
+            return None
+        for feedback, form, child in self.hand.children.get(position, ()):
+            fits = not detail or detail in (feedback, form, f"{feedback}.{form}")
+            if fits and child not in self.revealed:
+                return child
+        return None
+
+    def _rung(self, model: str) -> int | None:
+        """The next model of the ladder that was not asked yet, or the one named."""
+        for rung in self.ladder:
+            if rung not in self.revealed and (not model or self.hand.model(rung) == model):
+                return rung
+        return None
