@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from importlib import metadata
+from pathlib import PurePath
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -93,17 +95,23 @@ def manifest_for(model: Any, *, sampling: Mapping[str, Any] | None = None, seed:
         if target == "extra" or value is None:
             continue
         if target in _TEXT_FIELDS:
-            known.setdefault(target, str(value))
+            known.setdefault(target, value if isinstance(value, str) else _text(value))
         elif target in _FIELDS:
             known.setdefault(target, value)
         else:
-            extra[name] = value if isinstance(value, str | int | float | bool) else str(value)
+            extra[name] = value if isinstance(value, str | int | float | bool | Mapping) else str(value)
+    known["model"] = model_label(known.get("model", ""))
     known["sampling"] = {**known.get("sampling", {}), **(sampling or {})}
     if seed is not None:
         known["seed"] = seed
     known.setdefault("hardware", platform.processor() or platform.machine())
     known["packages"] = {**_packages(), **known.get("packages", {})}
     return Manifest.from_dict({**known, "extra": extra}, where=f"manifest of {type(inner).__name__}")
+
+
+def model_label(name: str) -> str:
+    """The name to record for a model: of local weights the last part of the path, else the name itself."""
+    return PurePath(name).name if name.startswith(("/", ".", "~")) or re.match(r"^[A-Za-z]:\\", name) else name
 
 
 def _unwrapped(model: Any) -> Any:
@@ -145,6 +153,13 @@ def _read_attributes(model: Any) -> dict[str, Any]:
     return found
 
 
+def _text(value: Any) -> str:
+    """One line for what is told in several parts, e.g. a repository and its revision."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}={part}" for name, part in value.items())
+    return str(value)
+
+
 def _packages() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in ("tta-langgraph", "langchain-core"):
@@ -167,5 +182,6 @@ _ALIASES = {
     "model_name": "model",
     "sampling_parameters": "sampling",
     "device": "hardware",
+    "chat_template_sha256": "chat_template_hash",
 }
 _WRAPPED = ("model", "inner", "bound", "llm", "runnable")

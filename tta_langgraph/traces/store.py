@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +19,7 @@ from tta_langgraph.traces.codec import SCHEMA, check_schema, from_json, to_json
 from tta_langgraph.traces.manifest import Manifest
 from tta_langgraph.traces.model import Pool, Trace
 
+_Entry = tuple[sa.Table, Mapping[str, Any]]
 BUSY_SECONDS = 60.0
 """How long a writer of SQLite waits for another one, in seconds."""
 
@@ -59,28 +60,20 @@ class TraceStore:
         """Stores one episode, with the manifest it refers to, in one transaction.
 
         Raises:
-            TraceError: the database refused it.
+            TraceError: the database refused it, or the trace has no id.
         """
-        row = {
-            "id": trace.id,
-            "question_id": trace.question_id,
-            "db_id": trace.db_id,
-            "strategy": trace.strategy,
-            "manifest_id": trace.manifest_id,
-            "correct": trace.correct,
-            "tokens": trace.tokens,
-            "seconds": trace.seconds,
-            "usd": trace.usage.usd,
-            "started": trace.started,
-            "stop_reason": trace.stop_reason[:255],
-            "body": to_json(trace),
-        }
-        if not trace.id:
-            raise TraceError("a trace needs an id", where=self.where, remedy="Give the episode's id")
-        self._write((tables.traces, row), manifest)
+        self._write([(tables.traces, self._trace_row(trace))], manifest)
 
-    def add_pool(self, pool: Pool, *, recording: str = "", manifest: Manifest | None = None) -> None:
+    def add_pool(
+        self, pool: Pool, *, recording: str = "", trace: Trace | None = None, manifest: Manifest | None = None
+    ) -> None:
         """Stores everything recorded for one question under the name of its recording, in one transaction.
+
+        Args:
+            pool: the attempts.
+            recording: the name of the recording.
+            trace: the episode of the recording itself, stored with it.
+            manifest: the manifest they refer to.
 
         Raises:
             TraceError: the database refused it.
@@ -96,11 +89,14 @@ class TraceStore:
             "started": pool.started,
             "body": to_json(pool),
         }
-        self._write((tables.pools, row), manifest)
+        entries: list[_Entry] = [(tables.pools, row)]
+        if trace is not None:
+            entries.append((tables.traces, self._trace_row(trace)))
+        self._write(entries, manifest)
 
     def add_manifest(self, manifest: Manifest) -> str:
         """Stores a manifest once and returns its id."""
-        self._write(None, manifest)
+        self._write([], manifest)
         return manifest.id
 
     def traces(
@@ -224,12 +220,30 @@ class TraceStore:
             with self._engine.begin() as connection:
                 connection.execute(self._upsert(tables.meta, {"name": "schema", "value": str(SCHEMA)}))
 
-    def _write(self, entry: tuple[sa.Table, Mapping[str, Any]] | None, manifest: Manifest | None) -> None:
+    def _trace_row(self, trace: Trace) -> dict[str, Any]:
+        if not trace.id:
+            raise TraceError("a trace needs an id", where=self.where, remedy="Give the episode's id")
+        return {
+            "id": trace.id,
+            "question_id": trace.question_id,
+            "db_id": trace.db_id,
+            "strategy": trace.strategy,
+            "manifest_id": trace.manifest_id,
+            "correct": trace.correct,
+            "tokens": trace.tokens,
+            "seconds": trace.seconds,
+            "usd": trace.usage.usd,
+            "started": trace.started,
+            "stop_reason": trace.stop_reason[:255],
+            "body": to_json(trace),
+        }
+
+    def _write(self, entries: Iterable[_Entry], manifest: Manifest | None) -> None:
         with self._guard("written"), self._engine.begin() as connection:
             if manifest is not None:
                 row = {"id": manifest.id, "body": to_json(manifest)}
                 connection.execute(self._upsert(tables.manifests, row))
-            if entry is not None:
+            for entry in entries:
                 connection.execute(self._upsert(*entry))
 
     def _upsert(self, table: sa.Table, row: Mapping[str, Any]) -> sa.Insert:
