@@ -42,8 +42,16 @@ def test_prompts_are_counted_as_the_server_bills_them() -> None:
             model.get_num_tokens_from_messages(MESSAGES),
             model.get_num_tokens_from_messages(conversation, tools=[run_sql]),
         ]
+        assert [model.count_prompt_tokens(MESSAGES)] == counted[:1]
         assert model.get_num_tokens("SELECT 1") == count_tokens("SELECT 1")
     assert counted == [request.prompt_tokens for request in server.log]
+
+
+def test_a_model_that_does_not_count_is_the_plain_client() -> None:
+    with ScriptedServer(["four"]) as server:
+        model = scripted_chat_model(server, counts=False)
+        assert type(model).__module__.startswith("langchain_openai")
+        assert model.invoke("2 + 2?").content == "four"
 
 
 def test_tool_calls_arrive_parsed() -> None:
@@ -82,9 +90,7 @@ async def test_a_stream_left_in_the_middle_is_seen_as_a_disconnect() -> None:
 
 
 def test_retries_are_requests_of_their_own() -> None:
-    with ScriptedServer(
-        [Reply(status=500), Reply(status=429, headers={"Retry-After": "0"}), "done"]
-    ) as server:
+    with ScriptedServer([Reply(status=500), Reply(status=429, headers={"Retry-After": "0"}), "done"]) as server:
         assert scripted_chat_model(server, max_retries=2).invoke(MESSAGES).content == "done"
     assert [request.status for request in server.log] == ["error", "error", "ok"]
 
@@ -100,10 +106,7 @@ def test_streams_come_with_and_without_usage() -> None:
     with ScriptedServer() as server:
         with_usage = list(scripted_chat_model(server, stream_usage=True).stream(MESSAGES))
         without = list(scripted_chat_model(server, stream_usage=False).stream(MESSAGES))
-    assert (
-        sum(chunk.usage_metadata["total_tokens"] for chunk in with_usage if chunk.usage_metadata) * 2
-        == server.total
-    )
+    assert sum(chunk.usage_metadata["total_tokens"] for chunk in with_usage if chunk.usage_metadata) * 2 == server.total
     assert not any(chunk.usage_metadata for chunk in without)
 
 

@@ -95,6 +95,15 @@ def test_a_stream_says_what_the_whole_reply_would() -> None:
     assert streamed[-1]["usage"] == whole["usage"]
 
 
+def test_events_of_several_tokens_say_the_same_and_cost_the_same() -> None:
+    with ScriptedServer([Reply(SQL), Reply(SQL, tokens_per_event=8)]) as server:
+        fine, coarse = events(ask(server, stream=True)), events(ask(server, stream=True))
+    told = ["".join(e["choices"][0]["delta"].get("content", "") for e in each) for each in (fine, coarse)]
+    assert told == [SQL, SQL]
+    assert len(coarse) < len(fine)
+    assert len({request.completion_tokens for request in server.log}) == 1
+
+
 def test_a_stream_has_no_usage_unless_asked_for() -> None:
     with ScriptedServer(["SELECT 1"]) as server:
         assert all("usage" not in event for event in events(ask(server, stream=True)))
@@ -137,9 +146,7 @@ def test_a_failure_after_the_work_has_spent_it() -> None:
 
 
 def test_html_is_no_answer_even_with_status_200() -> None:
-    with ScriptedServer(
-        [Reply(body="<html>proxy</html>"), Reply(status=502, body="<html>bad</html>")]
-    ) as server:
+    with ScriptedServer([Reply(body="<html>proxy</html>"), Reply(status=502, body="<html>bad</html>")]) as server:
         page, gateway = ask(server), ask(server)
     assert (page.status_code, page.text) == (200, "<html>proxy</html>")
     assert gateway.status_code == 502
@@ -195,8 +202,7 @@ def test_a_hanging_request_ends_when_its_client_leaves() -> None:
         client = socket.create_connection(("127.0.0.1", server.port))
         body = json.dumps({"messages": QUESTION}).encode()
         client.sendall(
-            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%s"
-            % (len(body), body)
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
         )
         server.wait_for(lambda s: bool(s.log) and s.log[0].status == "hanging")
         assert server.in_flight == 1
@@ -276,9 +282,7 @@ def test_fewer_tokens_than_the_text_has_are_refused_when_the_script_is_written()
 
 
 def test_tool_calls_are_answered_and_billed() -> None:
-    with ScriptedServer(
-        [Reply(tool_calls=[ToolCall(name="run_sql", arguments={"sql": "SELECT 1"})])]
-    ) as server:
+    with ScriptedServer([Reply(tool_calls=[ToolCall(name="run_sql", arguments={"sql": "SELECT 1"})])]) as server:
         choice = ask(server).json()["choices"][0]
     call = choice["message"]["tool_calls"][0]["function"]
     assert (call["name"], json.loads(call["arguments"])) == ("run_sql", {"sql": "SELECT 1"})
@@ -301,9 +305,7 @@ def test_logprobs_come_for_every_token_where_asked() -> None:
 def test_the_tokenize_endpoint_counts_what_the_server_bills() -> None:
     with ScriptedServer(["ok"]) as server:
         root = server.base_url.removesuffix("/v1")
-        counted = httpx.post(f"{root}/tokenize", json={"model": "scripted", "messages": QUESTION}).json()[
-            "count"
-        ]
+        counted = httpx.post(f"{root}/tokenize", json={"model": "scripted", "messages": QUESTION}).json()["count"]
         text = httpx.post(f"{root}/tokenize", json={"model": "scripted", "prompt": SQL}).json()
         ask(server)
     assert counted == server.prompt_tokens

@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from langchain_openai import ChatOpenAI
 
 
-def scripted_chat_model(server: ScriptedServer, **options: Any) -> ChatOpenAI:
-    """Returns a `ChatOpenAI` on the scripted server that counts tokens exactly as the server bills them.
+def scripted_chat_model(server: ScriptedServer, *, counts: bool = True, **options: Any) -> ChatOpenAI:
+    """Returns a `ChatOpenAI` on the scripted server.
 
     Args:
         server: a running server.
+        counts: whether the model counts tokens exactly as the server bills them, through `get_num_tokens`,
+            `get_num_tokens_from_messages` and `count_prompt_tokens`; else it is a plain `ChatOpenAI`.
         options: any argument of `ChatOpenAI`; `max_retries` is 0 unless given, so that retries are the test's
             choice.
 
@@ -31,9 +33,9 @@ def scripted_chat_model(server: ScriptedServer, **options: Any) -> ChatOpenAI:
         'four'
     """
     try:
+        from langchain_core.messages import convert_to_openai_messages
         from langchain_core.utils.function_calling import convert_to_openai_tool
         from langchain_openai import ChatOpenAI
-        from langchain_openai.chat_models.base import _convert_message_to_dict
     except ImportError as error:
         raise ModelError(
             "langchain-openai is not installed",
@@ -50,10 +52,13 @@ def scripted_chat_model(server: ScriptedServer, **options: Any) -> ChatOpenAI:
     class ScriptedChatOpenAI(ChatOpenAI):
         """`ChatOpenAI` with the scripted server's tokenizer."""
 
+        def count_prompt_tokens(self, messages: Sequence[BaseMessage], **options: Any) -> int:
+            return self.get_num_tokens_from_messages(messages, options.get("tools"))
+
         def get_num_tokens_from_messages(
             self, messages: Sequence[BaseMessage], tools: Sequence[Any] | None = None, **_: Any
         ) -> int:
-            sent = [_convert_message_to_dict(message) for message in messages]
+            sent = convert_to_openai_messages(list(messages))
             return count_prompt_tokens(sent, [convert_to_openai_tool(tool) for tool in tools or ()])
 
     defaults: dict[str, Any] = {
@@ -61,6 +66,8 @@ def scripted_chat_model(server: ScriptedServer, **options: Any) -> ChatOpenAI:
         "base_url": server.base_url,
         "api_key": "none",
         "max_retries": 0,
-        "custom_get_token_ids": lambda text: list(range(len(tokenize(text)))),
     }
+    if not counts:
+        return ChatOpenAI(**(defaults | options))
+    defaults["custom_get_token_ids"] = lambda text: list(range(len(tokenize(text))))
     return ScriptedChatOpenAI(**(defaults | options))

@@ -137,9 +137,9 @@ class ChatCompletion:
                 if reply.die_after_tokens is not None and request.completion_tokens >= reply.die_after_tokens:
                     return False
                 request.completion_tokens += 1
-                if streaming and (choice.pieces[step] or choice.logprobs):
-                    delta = {"content": choice.pieces[step]}
-                    self._send_delta(request, index, delta, logprobs=_logprobs(choice, step, step + 1))
+                end, size = step + 1, reply.tokens_per_event
+                if streaming and (end % size == 0 or end == len(choice.pieces)):
+                    self._send_pieces(request, index, choice, step - step % size, end)
             if streaming:
                 await asyncio.sleep(0)  # lets a disconnect cancel a stream that has no interval
         return reply.die_after_tokens is None
@@ -185,6 +185,11 @@ class ChatCompletion:
             self._exchange.send_event(json.dumps(tail))
         self._exchange.send_event("[DONE]")
         self._exchange.end_events()
+
+    def _send_pieces(self, request: LoggedRequest, index: int, choice: Choice, start: int, end: int) -> None:
+        text = "".join(choice.pieces[start:end])
+        if text or choice.logprobs:
+            self._send_delta(request, index, {"content": text}, logprobs=_logprobs(choice, start, end))
 
     def _send_delta(
         self,

@@ -69,6 +69,8 @@ class Reply:
     """Closes the socket after so many tokens (of all choices), and in any case before the end of the
     reply.
     """
+    tokens_per_event: int = 1
+    """Tokens that one event of a stream carries."""
     usage: UsageReport = True
     """How usage is reported."""
     cached_tokens: int = 0
