@@ -1,0 +1,1 @@
+"""The commands of `tta`, one module each. Nothing here is imported by the library."""
