@@ -15,8 +15,8 @@ from tta_langgraph.sql import Database
 class Deliver(BudgetNode):
     """Puts the answer that the router chose into the state, with the rows of that answer and not of another.
 
-    Costs nothing, or one execution if the answer is not the one that was executed last. An episode that abstains
-    has no answer; its best candidate stays in `best`.
+    Costs nothing, or one execution if the answer is not the one that was executed last. An episode that
+    abstains has no answer; its best candidate stays in `best`.
     """
 
     database: Database | None = None

@@ -120,7 +120,7 @@ def execution_of(result: ExecutionResult, feedback: str = "") -> Execution:
 
 
 def shown(result: ExecutionResult) -> dict[str, Any]:
-    """What the state's `result` holds: the query, columns, rows as plain values, whether they were cut, and the
-    error."""
+    """What the state's `result` holds: the query, columns, rows as plain values, whether they were cut, and
+    the error."""
     plain = result.to_dict()
     return {name: plain[name] for name in ("sql", "columns", "rows", "truncated", "error")}

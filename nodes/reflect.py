@@ -115,8 +115,14 @@ class Reflect(Strategy):
 def rounds_used(best: Candidate, candidates: list[Candidate]) -> int:
     """Second looks that the candidate's line has had: corrections, confirmations, and replies without an
     answer."""
-    empty_handed = sum(c.parent == best.id and c.answer is None for c in candidates)
-    return best.round + best.evidence.confirmations + empty_handed
+    by_id = {candidate.id: candidate for candidate in candidates}
+    line: dict[str, Candidate] = {}
+    current: Candidate | None = best
+    while current is not None and current.id not in line:
+        line[current.id] = current
+        current = by_id.get(current.parent or "")
+    asked = sum(c.action == "reflect" and c.parent in line for c in candidates)
+    return asked + sum(c.evidence.confirmations for c in line.values())
 
 
 def model_name(model: Any) -> str:

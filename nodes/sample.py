@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -9,9 +10,13 @@ from typing import Any, Literal
 
 from langchain_core.messages import BaseMessage, HumanMessage
 
+from tta_langgraph.decision import planned_samples
 from tta_langgraph.episode import Ask, Completion, OutOfBudget, Steps
-from tta_langgraph.nodes.reading import State, last_decision, question_of, settled
+from tta_langgraph.models.metered import budgeted
+from tta_langgraph.models.prompt_count import count_prompt
+from tta_langgraph.nodes.reading import State, candidates_of, question_of, settled
 from tta_langgraph.nodes.strategy import Strategy
+from tta_langgraph.scope import active_scope
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +42,7 @@ class Sample(Strategy):
     def steps(self, state: State) -> Steps:
         """Draws the samples, and adds them."""
         messages = yield from self.opening(state)
-        n = self._wanted(state)
+        n = self._affordable(messages, planned_samples(state) if self.n is None else self.n, state)
         if self.diversify is None:
             completions = yield from self._together(messages, n)
         else:
@@ -45,11 +50,20 @@ class Sample(Strategy):
         found = [self.candidate(completion, action="resample") for completion in completions]
         return settled(state, found, self.selection)
 
-    def _wanted(self, state: State) -> int:
-        if self.n is not None:
-            return max(1, self.n)
-        decision = last_decision(state)
-        return max(1, decision.n) if decision is not None and decision.action == "resample" else 1
+    def _affordable(self, messages: Sequence[BaseMessage], n: int, state: State) -> int:
+        """As many as can be written to their end: the meter would rather cut all of them short."""
+        scope = active_scope()
+        if n <= 1 or scope is None:
+            return 1
+        written = [c.usage.completion_tokens for c in candidates_of(state) if c.finish_reason == "stop"]
+        length = min(self.max_tokens, LENGTH_MARGIN * max(written, default=self.max_tokens))
+        left = scope.remaining.tokens - scope.ledger.budget.reserve.tokens
+        prompt = count_prompt(budgeted(self.model).inner, list(messages)).bound
+        if left == math.inf:
+            return n
+        shared = prompt if self.diversify is None else 0
+        each = length if self.diversify is None else length + prompt
+        return max(1, min(n, int((left - shared) // max(1, each))))
 
     def _ask(self, messages: Sequence[BaseMessage], n: int = 1, temperature: float | None = None) -> Ask:
         degree = self.temperature if temperature is None else temperature
@@ -108,6 +122,8 @@ class Sample(Strategy):
         return list(dict.fromkeys(line for line in lines if line and line.casefold() != same))[:n]
 
 
+LENGTH_MARGIN = 2
+"""A sample is given room for this many times the longest reply so far."""
 _NUMBERING = re.compile(r"^\s*(?:\d+[.):]|[-*])\s*")
 REPHRASE = """\
 Rewrite the question below in {n} different ways. Keep its meaning, its numbers and every name exactly. \

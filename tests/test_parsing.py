@@ -97,6 +97,15 @@ def test_a_reply_that_was_cut_off_has_no_final_line(parse: object) -> None:
     assert read_reply("First, 16 - 3 = 13", parse, truncated=True).kind == "garbage"  # type: ignore[arg-type]
 
 
+def test_half_a_query_is_no_answer_even_if_it_would_run() -> None:
+    cut = "```sql\nSELECT name FROM singer WHERE age"
+    assert read_reply(cut, extract_sql, truncated=True).kind == "garbage"
+    assert read_reply(cut, extract_sql).kind == "answer"
+    assert read_reply(cut + " > 3\n```\nThis query selects", extract_sql, truncated=True).answer == (
+        "SELECT name FROM singer WHERE age > 3"
+    )
+
+
 def test_a_boxed_answer_survives_a_cut_after_it() -> None:
     assert read_reply(r"Hence \boxed{\frac{1}{2}}. To check", boxed, truncated=True).answer == r"\frac{1}{2}"
     assert read_reply(r"Hence \boxed{\frac{1}{", boxed, truncated=True).answer is None

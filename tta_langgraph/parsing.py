@@ -62,6 +62,8 @@ def read_reply(
     if not any(character.isalnum() for character in said):
         return Reply(kind="garbage")
     answer = None if truncated and getattr(parse, "needs_end", False) else parse(said)
+    if truncated and answer is not None and said.endswith(answer.strip()[-_TAIL:]):
+        answer = None  # it runs into the cut: half a query may run as well and mean something else
     if answer is not None and answer.strip():
         if current is not None and _same(answer, current, normalise or normal_text):
             return Reply(kind="confirmation")
@@ -93,6 +95,8 @@ def _same(left: str, right: str, normalise: Normaliser) -> bool:
     return left.strip() == right.strip() if a is None or b is None else a == b
 
 
+_TAIL = 16
+"""Characters by which an answer at the very end of a reply is recognised."""
 _THINKING = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.S | re.I)
 _REFUSES = re.compile(
     r"\b(?:i(?:['’]m| am)? (?:cannot|can['’]?t|can not|am unable|unable|sorry|won['’]?t|will not|do not have"
