@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from tta_langgraph.errors import TraceError
 from tta_langgraph.traces import tables
@@ -47,7 +49,7 @@ class TraceStore:
 
     def __init__(self, target: str | Path | sa.Engine, *, create: bool = True) -> None:
         self._owned = not isinstance(target, sa.Engine)
-        self._engine = target if isinstance(target, sa.Engine) else _engine(target)
+        self._engine = target if isinstance(target, sa.Engine) else _engine(target, create)
         self.where: str = self._engine.url.render_as_string(hide_password=True)
         """The database's address, without its password."""
         try:
@@ -200,25 +202,39 @@ class TraceStore:
         self.close()
 
     def _prepare(self, create: bool) -> None:
-        with self._guard("opened"):
-            present = sa.inspect(self._engine).has_table(tables.meta.name)
-        if not present:
+        version = self._version()
+        if version is None:
             if not create:
                 raise TraceError("there is no trace store here", where=self.where, remedy="Record into it first")
             self._create()
-        query = sa.select(tables.meta.c.value).where(tables.meta.c.name == "schema")
-        version = next((value for (value,) in self._rows(query)), None)
+            version = self._version()
         check_schema(int(version) if version and version.isdigit() else version, where=self.where)
 
+    def _version(self) -> str | None:
+        """The form in which the store was written; None if it was not made yet, or is being made right now."""
+        with self._guard("opened"):
+            if not sa.inspect(self._engine).has_table(tables.meta.name):
+                return None
+        query = sa.select(tables.meta.c.value).where(tables.meta.c.name == "schema")
+        return next((str(value) for (value,) in self._rows(query)), None)
+
     def _create(self) -> None:
-        """Several processes may come at once: who finds the tables made by another is content with them."""
+        """Several processes may come at once: each makes what is missing, the version last."""
         with self._guard("created"):
-            try:
-                tables.metadata.create_all(self._engine)
-            except (OperationalError, ProgrammingError, IntegrityError):
-                tables.metadata.create_all(self._engine)
-            with self._engine.begin() as connection:
-                connection.execute(self._upsert(tables.meta, {"name": "schema", "value": str(SCHEMA)}))
+            for attempt in range(_ATTEMPTS):
+                try:
+                    with self._engine.begin() as connection:
+                        for table in tables.metadata.sorted_tables:
+                            connection.execute(CreateTable(table, if_not_exists=True))
+                            for index in sorted(table.indexes, key=lambda index: str(index.name)):
+                                connection.execute(CreateIndex(index, if_not_exists=True))
+                        connection.execute(self._upsert(tables.meta, {"name": "schema", "value": str(SCHEMA)}))
+                    return
+                except (OperationalError, ProgrammingError, IntegrityError):
+                    # PostgreSQL's IF NOT EXISTS does not see what another transaction is about to commit.
+                    if attempt == _ATTEMPTS - 1:
+                        raise
+                    time.sleep(0.1 * (attempt + 1))
 
     def _trace_row(self, trace: Trace) -> dict[str, Any]:
         if not trace.id:
@@ -272,7 +288,7 @@ class TraceStore:
             ) from error
 
 
-def _engine(target: str | Path) -> sa.Engine:
+def _engine(target: str | Path, create: bool) -> sa.Engine:
     """A path becomes a SQLite file; SQLite gets write-ahead logging and a waiting writer."""
     text = str(target)
     url = text if isinstance(target, str) and re.match(r"^[a-z][a-z0-9+_]*://", text) else f"sqlite:///{text}"
@@ -280,13 +296,16 @@ def _engine(target: str | Path) -> sa.Engine:
         engine = sa.create_engine(url)
     except (SQLAlchemyError, ImportError) as error:
         raise TraceError(
-            f"no such store: {error}", where="trace store", remedy="Give a file name or a SQLAlchemy URL"
+            f"no such store: {error}", where="trace store", remedy="Give the name of a SQLite file or a SQLAlchemy URL"
         ) from None
     if engine.dialect.name not in ("sqlite", "postgresql"):
         raise TraceError(
             f"{engine.dialect.name} is not supported", where="trace store", remedy="Use SQLite or PostgreSQL"
         )
     if engine.dialect.name == "sqlite":
+        file = engine.url.database
+        if not create and file and file != ":memory:" and not Path(file).exists():
+            raise TraceError("there is no trace store here", where=file, remedy="Record into it first")
         sa.event.listen(engine, "connect", _sqlite_settings)
     return engine
 
@@ -297,3 +316,6 @@ def _sqlite_settings(connection: Any, _record: Any) -> None:
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = NORMAL")
     cursor.close()
+
+
+_ATTEMPTS = 5
