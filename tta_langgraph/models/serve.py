@@ -29,7 +29,7 @@ from typing import Literal
 import httpx
 
 from tta_langgraph.errors import ModelError
-from tta_langgraph.models.vllm_env import cpu_environment, vllm_distribution
+from tta_langgraph.models.vllm_env import CPU_KV_CACHE_BYTES, cpu_environment, vllm_distribution
 from tta_langgraph.models.vllm_weights import resolve_weights
 
 __all__ = ["Device", "Flag", "RunningServer", "ServerPlan", "plan_server", "run_server", "server_metrics"]
@@ -148,6 +148,8 @@ def plan_server(
     ]
     if cpu:
         flags.append(Flag(name="--enforce-eager", reason="no compilation at start, no C++ compiler needed"))
+        reason = "KV cache; vLLM would take half of this machine's memory"
+        flags.append(Flag(name="--kv-cache-memory-bytes", value=str(CPU_KV_CACHE_BYTES), reason=reason))
         dtype, max_model_len, max_num_seqs = dtype or "float32", max_model_len or 4096, max_num_seqs or 16
     if dtype:
         flags.append(Flag(name="--dtype", value=dtype, reason="precision of weights and activations"))

@@ -247,8 +247,9 @@ class ChatVLLM(BaseChatModel):
         return params
 
     def _should_stream(self, *, async_api: bool, run_manager: Any = None, **kwargs: Any) -> bool:
-        # LangGraph's "messages" mode turns calls into streams, and a stream has one sample.
-        if (kwargs.get("n") or self.n) > 1:
+        # LangGraph's "messages" mode turns calls into streams, and a stream has one sample. Whoever asks for a
+        # stream of several gets the error of `_submit`.
+        if (kwargs.get("n") or self.n) > 1 and not kwargs.get("stream"):
             return False
         return super()._should_stream(async_api=async_api, run_manager=run_manager, **kwargs)
 

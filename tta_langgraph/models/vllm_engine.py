@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from tta_langgraph.errors import ModelError
 from tta_langgraph.models.errors import ModelTimeoutError
-from tta_langgraph.models.vllm_env import engine_environment, vllm_distribution
+from tta_langgraph.models.vllm_env import CPU_KV_CACHE_BYTES, engine_environment, vllm_distribution
 from tta_langgraph.models.vllm_stats import EngineStats, StatsRecorder
 from tta_langgraph.models.vllm_weights import resolve_weights
 
@@ -270,5 +270,11 @@ _holders: dict[str, weakref.WeakSet[EngineLease]] = {}
 _SHUTDOWN_SECONDS = 20.0
 _DEFAULTS: dict[str, Any] = {"enable_prefix_caching": True, "enable_log_requests": False}
 """Ours where vLLM's differ or may change; `engine_kwargs` overrides them."""
-_CPU_DEFAULTS: dict[str, Any] = {"dtype": "float32", "enforce_eager": True, "max_num_seqs": 16}
-"""Half precision is slow on most CPUs, and compilation needs a C++ compiler and minutes."""
+_CPU_DEFAULTS: dict[str, Any] = {
+    "dtype": "float32",
+    "enforce_eager": True,
+    "max_num_seqs": 16,
+    "kv_cache_memory_bytes": CPU_KV_CACHE_BYTES,
+}
+"""Half precision is slow on most CPUs, compilation needs a C++ compiler and minutes, and vLLM would take half of the
+machine's memory for its KV cache."""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
-__all__ = ["cpu_environment", "engine_environment", "vllm_distribution"]
+__all__ = ["CPU_KV_CACHE_BYTES", "cpu_environment", "engine_environment", "vllm_distribution"]
 
 
 def vllm_distribution() -> tuple[str, str] | None:
@@ -26,12 +26,11 @@ def vllm_distribution() -> tuple[str, str] | None:
 def cpu_environment() -> dict[str, str]:
     """Variables that make vLLM usable on a CPU, each only where the user has not set it.
 
-    All cores for the engine (none held back for a client), a KV cache of 2 GiB instead of half the memory, OpenMP
-    threads that sleep instead of spinning (they share the cores with the client here), Intel's OpenMP preloaded,
-    and no run-time compilation of the sampler, which needs a C++ compiler and half a minute at the first request.
+    All cores for the engine (none held back for a client), OpenMP threads that sleep instead of spinning (they share
+    the cores with the client here), Intel's OpenMP preloaded, and no run-time compilation of the sampler, which
+    needs a C++ compiler and half a minute at the first request.
     """
     values = {
-        "VLLM_CPU_KVCACHE_SPACE": "2",
         "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
         "KMP_BLOCKTIME": "1",
         "TORCHDYNAMO_DISABLE": "1",
@@ -81,5 +80,7 @@ def _script_hidden() -> Iterator[None]:
             main.__file__ = file
 
 
+CPU_KV_CACHE_BYTES = 2 << 30
+"""KV cache of an engine on a CPU, unless the user asks for another size."""
 _QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
 """No usage reports from inside someone's agent; a quiet start unless the user asks vLLM for more."""

