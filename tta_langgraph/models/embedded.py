@@ -23,7 +23,12 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from tta_langgraph.errors import ModelError
-from tta_langgraph.models.embedded_engine import EmbeddedEngine, EngineSettings, shared_engine
+from tta_langgraph.models.embedded_engine import (
+    EmbeddedEngine,
+    EngineSettings,
+    load_xllamacpp,
+    shared_engine,
+)
 from tta_langgraph.models.embedded_wire import (
     PROVIDER,
     Reply,
@@ -127,14 +132,12 @@ class EmbeddedChatModel(BaseChatModel):
 
     def manifest(self) -> dict[str, Any]:
         """What a trace must say to be reproducible: engine, weights, sizes, sampling, template."""
-        import xllamacpp  # type: ignore[import-untyped]
-
         settings = self.engine.settings
         header = read_gguf_header(settings.path)
         template = hashlib.sha256((header.chat_template or "").encode()).hexdigest()
         return {
             "engine": "llama.cpp (xllamacpp)",
-            "engine_version": xllamacpp.__version__,
+            "engine_version": load_xllamacpp().__version__,
             "model": self.model_name,
             "weights_name": header.name,
             "weights_sha256": file_sha256(settings.path),
