@@ -302,7 +302,7 @@ def merge_budget(left: BudgetTracker | None, right: Any) -> BudgetTracker:
 def union_seconds(intervals: Any) -> float:
     """Length in seconds of the union of `(begin, end)` intervals."""
     total, reached = 0.0, -math.inf
-    for begin, end in sorted(intervals):
+    for begin, end in sorted((begin, end) for begin, end in intervals):  # checkpoints turn tuples into lists
         if end > reached:
             total += end - max(begin, reached)
             reached = end

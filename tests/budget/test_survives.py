@@ -1,0 +1,88 @@
+"""Promise 8: kill -9 in the middle of a call, resume in another process: nothing lost, nothing doubled."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.postgres import postgres_url  # noqa: F401 - a fixture
+from tta_langgraph.testing import Reply, ScriptedServer
+
+CHILD = Path(__file__).with_name("crash_child.py")
+STRICT = {**os.environ, "LANGGRAPH_STRICT_MSGPACK": "true", "PYTHONWARNINGS": "error::DeprecationWarning:tta_langgraph"}
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def saver(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield str(tmp_path / "checkpoints.sqlite")
+    else:
+        url: str = request.getfixturevalue("postgres_url")
+        yield url.replace("postgresql+psycopg://", "postgresql://")
+
+
+def child(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(CHILD), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=STRICT,
+    )
+
+
+def kill_in_third_call_and_resume(saver: str, thread: str, clock: str, pause: float = 0.0) -> tuple[dict[str, Any], Any]:
+    """Runs until the third call hangs, kills the process, and resumes in a new one."""
+    hang = True
+
+    def script(request: Any) -> Reply:
+        last = request.messages[-1]["content"]
+        return Reply(hang=True) if hang and last == "second node, second call" else Reply(text=f"re: {last}")
+
+    with ScriptedServer(script=script) as server:
+        first = child(server.base_url, saver, thread, "start", clock)
+        deadline = time.monotonic() + 120
+        while not any(entry.status == "hanging" for entry in server.log):
+            assert first.poll() is None, first.communicate()[1]
+            assert time.monotonic() < deadline, "the third call never came"
+            time.sleep(0.05)
+        first.send_signal(signal.SIGKILL)
+        first.communicate()
+        time.sleep(pause)
+        hang = False
+        second = child(server.base_url, saver, thread, "resume", clock)
+        out, errors = second.communicate(timeout=120)
+        assert second.returncode == 0, errors
+        assert "nregistered type" not in errors, "strict serialisation must pass without warnings"
+        return json.loads(out.splitlines()[-1]), list(server.log)
+
+
+def test_a_killed_call_is_charged_in_full_and_everything_else_exactly_once(saver: str) -> None:
+    state, log = kill_in_third_call_and_resume(saver, "exact", "wall")
+    assert state["answer"] == "re: second node, second call"
+    charges = state["charges"]
+    assert len({charge["id"] for charge in charges}) == len(charges) == len(log) == 5
+    [killed] = [charge for charge in charges if charge["estimated"]]
+    assert "killed" in killed["note"]
+    hanging = next(entry for entry in log if entry.completion_tokens == 0)
+    assert killed["tokens"] >= hanging.prompt_tokens + 100, "prompt and the whole completion cap"
+    known = sorted(charge["tokens"] for charge in charges if not charge["estimated"])
+    assert known == sorted(e.prompt_tokens + e.completion_tokens for e in log if e is not hanging)
+
+
+def test_the_wall_clock_goes_on_while_the_process_is_dead_and_the_active_clock_does_not(tmp_path: Path) -> None:
+    pause = 3.0
+    wall, _ = kill_in_third_call_and_resume(str(tmp_path / "wall.sqlite"), "wall", "wall", pause)
+    active, _ = kill_in_third_call_and_resume(str(tmp_path / "active.sqlite"), "active", "active", pause)
+    assert wall["elapsed"] >= pause
+    # Whatever the machine's speed, the active clock has not counted the pause.
+    assert active["elapsed"] < time.time() - active["started"] - pause
