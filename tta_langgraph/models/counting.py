@@ -1,56 +1,165 @@
-"""PLACEHOLDER by the lead so that the meter imports; the models helper replaces this file (keep the names used here)."""
+"""How many tokens a prompt will be, before it is sent, for every chat model.
+
+In order of preference: the model's own exact count; the server's tokenize endpoint; a tokenizer the provider's class
+brings along without a network; tiktoken; an estimate. Whatever is not exact is multiplied by a margin that learns.
+"""
 
 from __future__ import annotations
 
+import logging
+import threading
+import weakref
 from collections.abc import Sequence
-from typing import Any, Protocol
-from weakref import WeakKeyDictionary
+from typing import Any, Final, Protocol
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 
+from tta_langgraph.models.counting_margin import SafetyMargin
+from tta_langgraph.models.counting_server import ServerCounter, may_count
+from tta_langgraph.models.counting_text import TextCounter, encoding_for, estimate_tokens
+
+__all__ = ["SafetyMargin", "TokenCounter", "counter_for", "estimate_tokens", "margin_for"]
+
+logger = logging.getLogger(__name__)
+
 
 class TokenCounter(Protocol):
-    name: str
-    exact: bool
+    """Counts the tokens of one model."""
 
-    def count_messages(self, messages: Sequence[BaseMessage], **kwargs: Any) -> int: ...
+    @property
+    def name(self) -> str:
+        """What counts, for traces."""
 
-    def count_text(self, text: str) -> int: ...
-
-
-class SafetyMargin:
-    def __init__(self, factor: float) -> None:
-        self.factor = factor
-
-    def observe(self, *, estimated: int, reported: int) -> None:
-        if estimated > 0:
-            self.factor = max(self.factor, reported / estimated)
-
-
-class _Own:
-    def __init__(self, model: Any) -> None:
-        self._model = model
-        self.exact = hasattr(model, "count_prompt_tokens")
-        self.name = "own" if self.exact else "bytes"
+    @property
+    def exact(self) -> bool:
+        """Whether counts equal what the server will charge."""
 
     def count_messages(self, messages: Sequence[BaseMessage], **kwargs: Any) -> int:
-        if self.exact:
-            return int(self._model.count_prompt_tokens(list(messages)))
-        return sum(self.count_text(str(m.text)) + 8 for m in messages)
+        """Prompt tokens of a call with these messages and arguments (tools and formats change the prompt)."""
 
     def count_text(self, text: str) -> int:
-        if hasattr(self._model, "count_text"):
-            return int(self._model.count_text(text))
-        return len(text.encode()) // 3 + 1
-
-
-_margins: dict[int, SafetyMargin] = {}
+        """Tokens of a bare text, for answers whose usage was not reported."""
 
 
 def counter_for(model: BaseChatModel) -> TokenCounter:
-    return _Own(model)
+    """The best counter for a model; the same object for the same model.
+
+    Args:
+        model: any chat model. A wrapper with a field `inner` or `bound` is counted as what it wraps.
+
+    Example:
+        >>> from langchain_core.language_models import FakeListChatModel
+        >>> counter_for(FakeListChatModel(responses=["hi"])).exact
+        False
+    """
+    with _LOCK:
+        known = _COUNTERS.get(id(model))
+        if known is not None and known[0]() is model:
+            return known[1]
+        counter, key = _choose(model), id(model)
+        _COUNTERS[key] = (weakref.ref(model, lambda _: _COUNTERS.pop(key, None)), counter)
+        return counter
 
 
 def margin_for(model: BaseChatModel) -> SafetyMargin:
-    return _margins.setdefault(id(model), SafetyMargin(1.0 if counter_for(model).exact else 1.15))
+    """The margin of a model's counts, shared by all instances with the same name and way of counting."""
+    counter = counter_for(model)
+    kind = "exact" if counter.exact else type(counter).__name__
+    with _LOCK:
+        key = (_model_name(_unwrapped(model)), kind)
+        if key not in _MARGINS:
+            factor, offset = _PRIORS.get(kind, _PRIORS["TextCounter"])
+            _MARGINS[key] = SafetyMargin(factor, offset=offset, exact=counter.exact)
+        return _MARGINS[key]
+
+
+def _choose(model: BaseChatModel) -> TokenCounter:
+    bare = _unwrapped(model)
+    if callable(getattr(bare, "count_prompt_tokens", None)):
+        return _OwnCounter(bare)
+    fallback = TextCounter(encoding_for(_model_name(bare)))
+    if hasattr(bare, "root_client") and may_count(bare):
+        return ServerCounter(bare, fallback)
+    if _brings_tokenizer(bare):
+        return _ProviderCounter(bare, fallback)
+    return fallback
+
+
+class _OwnCounter:
+    """The model counts by itself, exactly."""
+
+    exact = True
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self.name = f"{_model_name(model)}'s own tokenizer"
+
+    def count_messages(self, messages: Sequence[BaseMessage], **kwargs: Any) -> int:
+        return int(self._model.count_prompt_tokens(list(messages), **kwargs))
+
+    def count_text(self, text: str) -> int:
+        count = getattr(self._model, "count_text", None) or self._model.get_num_tokens
+        return int(count(text)) if text else 0
+
+
+class _ProviderCounter:
+    """The provider's class counts without a network; its frame of messages and tools is ours."""
+
+    exact = False
+
+    def __init__(self, model: Any, fallback: TextCounter) -> None:
+        self._model, self._fallback = model, fallback
+        self.name = f"{type(model).__name__}'s tokenizer"
+
+    def count_text(self, text: str) -> int:
+        return int(self._model.get_num_tokens(text))
+
+    def count_messages(self, messages: Sequence[BaseMessage], **kwargs: Any) -> int:
+        framed = _Framed(self._model, self._fallback.encoding)
+        return framed.count_messages(messages, **kwargs)
+
+
+class _Framed(TextCounter):
+    """The frame of a chat prompt around somebody else's tokenizer."""
+
+    def __init__(self, model: Any, encoding: str) -> None:
+        super().__init__(encoding)
+        self._model = model
+
+    def count_text(self, text: str) -> int:
+        return int(self._model.get_num_tokens(text))
+
+
+def _brings_tokenizer(model: BaseChatModel) -> bool:
+    """Whether the class counts text by itself: not LangChain's default (GPT-2 from a hub), not over a network."""
+    if type(model).__module__.split(".")[0] in _COUNT_OVER_NETWORK:
+        return False
+    return model.custom_get_token_ids is not None or any(
+        getattr(type(model), name) is not getattr(BaseChatModel, name) for name in ("get_num_tokens", "get_token_ids")
+    )
+
+
+def _unwrapped(model: Any) -> Any:
+    for _ in range(8):
+        inner = getattr(model, "inner", None) or getattr(model, "bound", None)
+        if not isinstance(inner, BaseChatModel) or callable(getattr(model, "count_prompt_tokens", None)):
+            return model
+        model = inner
+    return model
+
+
+def _model_name(model: Any) -> str:
+    named = (getattr(model, field, None) for field in ("model_name", "model", "model_id"))
+    return next((str(name) for name in named if isinstance(name, str) and name), type(model).__name__)
+
+
+_LOCK: Final = threading.RLock()
+_COUNTERS: Final[dict[int, tuple[weakref.ref[BaseChatModel], TokenCounter]]] = {}
+_MARGINS: Final[dict[tuple[str, str], SafetyMargin]] = {}
+# Factor and constant (tokens) to start with. tiktoken counts another family's tokens within 15%; the estimate is
+# cautious by itself. The constant covers a default system prompt that a chat template adds on its own.
+_PRIORS: Final = {"exact": (1.0, 0), "_ProviderCounter": (1.05, 32), "TextCounter": (1.15, 32)}
+_COUNT_OVER_NETWORK: Final = frozenset(
+    {"langchain_anthropic", "langchain_google_genai", "langchain_google_vertexai", "langchain_openai"}
+)

@@ -1,0 +1,83 @@
+"""How far a token count can be trusted, learned from what servers report."""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import Any
+
+
+class SafetyMargin:
+    """Turns an estimated prompt length into an upper bound, and learns from every report.
+
+    The bound is `offset + factor * estimate`. Short prompts teach the offset (a chat template the counter does not
+    know, such as a default system prompt, adds a constant), long ones the factor. The bound never falls below
+    anything that was reported; the cautious start fades as reports come in. Thread-safe.
+
+    Args:
+        factor: where to start, e.g. 1.15 for a tokenizer of another family and 1.0 for an exact count.
+        offset: constant to start with (tokens).
+        exact: the count claims to be exact; then the margin never falls below 1.
+    """
+
+    def __init__(self, factor: float, *, offset: int = 0, exact: bool = False) -> None:
+        self.prior = factor
+        """The factor before anything was reported."""
+        self.exact = exact
+        """Whether the count claims to be exact."""
+        self.offset = offset
+        """Constant part of the bound (tokens)."""
+        self.observations = 0
+        """Reports so far."""
+        self.worst = 0.0
+        """Largest factor that a report needed."""
+        self._factor = factor
+        self._lock = threading.Lock()
+
+    @property
+    def factor(self) -> float:
+        """The current factor."""
+        return self._factor
+
+    def bound(self, estimated: int) -> int:
+        """The most prompt tokens that a server may charge for a prompt of this estimated length."""
+        return self.offset + math.ceil(self._factor * estimated)
+
+    def observe(self, *, estimated: int, reported: int) -> None:
+        """Takes in what a server charged for a prompt that was estimated before.
+
+        Args:
+            estimated: tokens by the counter.
+            reported: tokens by the server; 0 or less is ignored.
+        """
+        if estimated <= 0 or reported <= 0:
+            return
+        with self._lock:
+            self.observations += 1
+            if estimated < _SHORT:
+                self.offset = max(self.offset, reported - math.floor(self._factor * estimated))
+                return
+            self.worst = max(self.worst, (reported - self.offset) / estimated)
+            weight = _PRIOR_WEIGHT / (_PRIOR_WEIGHT + self.observations)
+            learned = self.worst * _SLACK
+            factor = max(self.worst, weight * self.prior + (1 - weight) * learned)
+            self._factor = max(1.0, self.worst) if self.exact else factor
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a trace states."""
+        return {
+            "factor": round(self._factor, 4),
+            "offset": self.offset,
+            "prior": self.prior,
+            "worst": round(self.worst, 4),
+            "observations": self.observations,
+            "exact": self.exact,
+        }
+
+
+_SHORT = 64
+"""Prompts below this many tokens say more about the template than about the tokenizer."""
+_SLACK = 1.02
+"""Room above the worst ratio seen so far."""
+_PRIOR_WEIGHT = 20.0
+"""After this many reports the start and what was learned weigh the same."""

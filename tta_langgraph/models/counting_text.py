@@ -1,0 +1,187 @@
+"""Counting for models whose own tokenizer is out of reach: tiktoken where it can be had, else an estimate.
+
+Nothing here waits for a network: tiktoken fetches its encodings on first use and may hang for minutes where packets
+are dropped, so that happens on another thread, and counting goes on without it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, Final
+
+import tiktoken
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+from langchain_core.utils.function_calling import convert_to_openai_tool
+
+logger = logging.getLogger(__name__)
+
+
+class TextCounter:
+    """Counts with a tiktoken encoding, or estimates while that cannot be had.
+
+    Args:
+        encoding: name of the encoding, e.g. `o200k_base`.
+    """
+
+    exact = False
+    """Other families split differently and chat templates add tokens."""
+
+    def __init__(self, encoding: str) -> None:
+        self.encoding = encoding
+        """The encoding asked for."""
+        self._cache = CountCache()
+
+    @property
+    def name(self) -> str:
+        """`tiktoken:<encoding>` or `estimate`."""
+        return f"tiktoken:{self.encoding}" if _encoder(self.encoding) is not None else "estimate"
+
+    def count_text(self, text: str) -> int:
+        """Tokens of a text."""
+        encoder = _encoder(self.encoding)
+        if encoder is None:
+            return estimate_tokens(text)
+        return self._cache.get(f"{encoder.name}\0{text}", lambda: len(encoder.encode(text, disallowed_special=())))
+
+    def count_messages(self, messages: Sequence[BaseMessage], **kwargs: Any) -> int:
+        """Tokens of a chat prompt, with the frame of each message, its tool calls, and the tools on offer."""
+        total = _PRIMING
+        for message in messages:
+            total += _PER_MESSAGE + self._content(message)
+            if message.name:
+                total += 1 + self.count_text(message.name)
+        for tool in kwargs.get("tools") or ():
+            described = tool if isinstance(tool, Mapping) else convert_to_openai_tool(tool)
+            total += _PER_TOOL + self.count_text(json.dumps(described, ensure_ascii=False))
+        form = kwargs.get("response_format")
+        if isinstance(form, Mapping):
+            total += self.count_text(json.dumps(form, ensure_ascii=False))
+        return total
+
+    def _content(self, message: BaseMessage) -> int:
+        if isinstance(message.content, str):
+            total = self.count_text(message.content)
+        else:
+            total = 0
+            for block in message.content:
+                text = block if isinstance(block, str) else block.get("text")
+                total += self.count_text(text) if isinstance(text, str) else _PER_MEDIA
+        if isinstance(message, AIMessage):
+            for call in message.tool_calls:
+                total += _PER_TOOL + self.count_text(call["name"] + json.dumps(call["args"], ensure_ascii=False))
+        if isinstance(message, ToolMessage):
+            total += self.count_text(message.tool_call_id)
+        return total
+
+
+class CountCache:
+    """Counts by content. Keeps digests, not texts, so long prompts cost no memory. Thread-safe."""
+
+    def __init__(self, size: int = 8192) -> None:
+        self._size, self._lock = size, threading.Lock()
+        self._counts: OrderedDict[bytes, int] = OrderedDict()
+
+    def get(self, key: str, count: Callable[[], int]) -> int:
+        """The remembered count, or the one that `count()` gives."""
+        digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        with self._lock:
+            if (known := self._counts.get(digest)) is not None:
+                self._counts.move_to_end(digest)
+                return known
+        value = count()
+        with self._lock:
+            self._counts[digest] = value
+            if len(self._counts) > self._size:
+                self._counts.popitem(last=False)
+        return value
+
+
+def encoding_for(model_name: str) -> str:
+    """The encoding of a model, by name alone; the newest one for names that tiktoken does not know."""
+    try:
+        return tiktoken.encoding_name_for_model(model_name)
+    except KeyError:
+        return _DEFAULT_ENCODING
+
+
+def estimate_tokens(text: str) -> int:
+    """A cautious estimate of tokens from the shape of the text, for any language and for code.
+
+    Words cost one token per four letters begun, digits one each (several open models split them so), other marks
+    one each, and letters outside ASCII one and a half each.
+    """
+    total = 0.0
+    for piece in _PIECES.finditer(text):
+        word, digits, wide, marks = piece.groups()
+        if word:
+            total += math.ceil(len(word) / 4)
+        elif digits:
+            total += len(digits)
+        elif wide:
+            total += 1.5 * len(wide)
+        else:
+            total += 1 if marks.isspace() else len(marks)
+    return math.ceil(total)
+
+
+def _encoder(name: str) -> tiktoken.Encoding | None:
+    """The encoding, or None while it is being fetched or cannot be had."""
+    with _LOCK:
+        loader = _LOADERS.get(name)
+        if loader is None:
+            loader = _LOADERS[name] = _Loader(name)
+    return loader.get()
+
+
+class _Loader:
+    """Loads one encoding on a daemon thread and waits for it only once, and not for long."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.encoding: tiktoken.Encoding | None = None
+        self.problem = "it could not be fetched in time"
+        self._done = threading.Event()
+        self._warned = threading.Lock()
+        self._thread = threading.Thread(target=self._load, name=f"tiktoken-{name}", daemon=True)
+        self._thread.start()
+        self._done.wait(_PATIENCE_SECONDS)
+
+    def get(self) -> tiktoken.Encoding | None:
+        if self.encoding is None and self._warned.acquire(blocking=False):
+            logger.warning(
+                "tokens are estimated, because tiktoken's encoding %s cannot be had (%s); set TIKTOKEN_CACHE_DIR "
+                "to a folder that has it, or connect once",
+                self.name,
+                self.problem,
+            )
+        return self.encoding
+
+    def _load(self) -> None:
+        try:
+            known = tiktoken.list_encoding_names()
+            offline = f"{self.name}_offline"  # how packages that bundle an encoding register it
+            self.encoding = tiktoken.get_encoding(offline if offline in known else self.name)
+        except Exception as error:  # whatever the network or a plugin does, counting must go on
+            self.problem = f"{type(error).__name__}"
+        finally:
+            self._done.set()
+
+
+_DEFAULT_ENCODING: Final = "o200k_base"
+_PATIENCE_SECONDS: Final = 3.0
+# The frame of a chat prompt as OpenAI documents it; open models' templates are within it or learned as an offset.
+_PER_MESSAGE: Final = 4
+_PRIMING: Final = 3
+_PER_TOOL: Final = 8
+# An image of unknown size: the most that a high-detail 1024 x 1024 image costs.
+_PER_MEDIA: Final = 1105
+_PIECES: Final = re.compile(r"([A-Za-z]+)|([0-9]+)|([^\W\d_A-Za-z]+|[^\x00-\x7f]+)|(\s+|[^\sA-Za-z0-9])")
+_LOADERS: Final[dict[str, _Loader]] = {}
+_LOCK: Final = threading.Lock()
