@@ -16,6 +16,7 @@ from langchain_core.language_models import BaseChatModel
 
 from tta_langgraph.budget import Usage
 from tta_langgraph.errors import DatabaseError, ModelError, TraceError
+from tta_langgraph.models.sync_loop import run_in_background
 from tta_langgraph.sql import Database
 from tta_langgraph.traces.grid import Grid, IdealLatency
 from tta_langgraph.traces.manifest import Manifest, manifest_for
@@ -137,12 +138,23 @@ def record(
             listed, databases, model, grid, store, recording=recording, judge=judge, concurrency=concurrency,
             workers=workers, resume=resume, progress=progress, stop_event=stop_event, latency=latency,
         )  # fmt: skip
-    return asyncio.run(
-        arecord(
-            listed, databases, model, grid, store, recording=recording, judge=judge, concurrency=concurrency,
-            resume=resume, progress=progress, stop_event=stop_event, latency=latency,
-        )
-    )  # fmt: skip
+    over = threading.Event()
+
+    async def whole() -> RecordReport:
+        try:
+            return await arecord(
+                listed, databases, model, grid, store, recording=recording, judge=judge, concurrency=concurrency,
+                resume=resume, progress=progress, stop_event=stop_event, latency=latency,
+            )  # fmt: skip
+        finally:
+            over.set()
+
+    try:
+        # A loop of its own would break the connections that the model keeps open from one recording to the next.
+        return run_in_background(whole())
+    except BaseException:
+        over.wait(CLEAN_UP_SECONDS)
+        raise
 
 
 async def arecord(
@@ -285,6 +297,8 @@ def _opened(store: TraceStore | str | Path) -> Iterator[TraceStore]:
         yield opened
 
 
+CLEAN_UP_SECONDS = 30.0
+"""How long an interrupted recording waits for what is in flight to be dropped, in seconds."""
 MAX_IN_A_ROW = 10
 """Questions that may fail one after the other before a recording gives up."""
 _log = logging.getLogger(__name__)

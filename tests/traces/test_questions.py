@@ -1,0 +1,103 @@
+"""Questions are read strictly, split by database, and ordered so that any prefix is a fair sample."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tta_langgraph.errors import DatabaseError, TraceError
+from tta_langgraph.traces.questions import (
+    Question,
+    balanced,
+    chosen,
+    database_at,
+    load_questions,
+    split_by_database,
+)
+
+ROW = {"id": "1", "db_id": "shop", "question": "How many?", "gold_sql": "SELECT 1"}
+
+
+def _questions(databases: int, each: int) -> list[Question]:
+    return [
+        Question(id=f"{d}-{i}", question="?", db_id=f"db{d:02}", gold=("SELECT 1",))
+        for d in range(databases)
+        for i in range(each)
+    ]
+
+
+def test_two_gold_queries_are_accepted_and_equal_ones_kept_once(tmp_path: Path) -> None:
+    path = tmp_path / "questions.jsonl"
+    rows = [
+        {**ROW, "gold_sql_official": "SELECT 2", "difficulty": "hard", "split": "test"},
+        {**ROW, "id": "2", "gold_sql_official": "SELECT 1", "difficulty": None, "extra": [1]},
+    ]
+    path.write_text("\n".join(json.dumps(row) for row in rows) + "\n\n")
+    first, second = load_questions(path)
+    assert (first.gold, first.difficulty, first.split) == (("SELECT 1", "SELECT 2"), "hard", "test")
+    assert (second.gold, second.difficulty, second.split) == (("SELECT 1",), "", "")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{", "not JSON"),
+        ("[]", "not an object"),
+        (json.dumps({**ROW, "gold_sql": " "}), "gold_sql"),
+        (json.dumps({**ROW, "id": 7}), "id"),
+        (json.dumps(ROW), "comes twice"),
+    ],
+)
+def test_a_bad_line_is_refused_with_its_number(tmp_path: Path, line: str, said: str) -> None:
+    path = tmp_path / "questions.jsonl"
+    path.write_text(f"{json.dumps(ROW)}\n{line}\n")
+    with pytest.raises(TraceError, match=said) as caught:
+        load_questions(path)
+    assert caught.value.where == f"{path}, line 2"
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TraceError, match="cannot be read"):
+        load_questions(tmp_path / "none.jsonl")
+
+
+def test_no_database_is_in_both_splits() -> None:
+    marked = split_by_database(_questions(10, 5), test=0.4, seed=3)
+    splits = {question.db_id: {q.split for q in marked if q.db_id == question.db_id} for question in marked}
+    assert all(len(found) == 1 for found in splits.values())
+    assert Counter(found.pop() for found in splits.values()) == {"fit": 6, "test": 4}
+
+
+def test_the_order_loses_nothing_and_keeps_blocks_together() -> None:
+    questions = split_by_database(_questions(7, 5))
+    ordered = balanced(questions, block=2)
+    assert sorted(q.id for q in ordered) == sorted(q.id for q in questions)
+    assert ordered[0].db_id == ordered[1].db_id != ordered[2].db_id
+
+
+@pytest.mark.parametrize("prefix", [20, 40, 60])
+def test_any_prefix_is_spread_over_databases_and_splits(prefix: int) -> None:
+    questions = split_by_database(_questions(20, 6), test=0.4)
+    part = balanced(questions, block=2)[:prefix]
+    per_database = Counter(question.db_id for question in part)
+    assert max(per_database.values()) - min([per_database.get(f"db{d:02}", 0) for d in range(20)]) <= 4
+    share = sum(question.split == "test" for question in part) / prefix
+    assert abs(share - 0.4) <= 0.1
+
+
+def test_the_choice_is_the_same_for_the_same_seed_and_respects_the_cap() -> None:
+    questions = split_by_database(_questions(5, 50))
+    picked = chosen(questions, n=30, per_database=4, seed=1)
+    assert picked == chosen(questions, n=30, per_database=4, seed=1)
+    assert picked != chosen(questions, n=30, per_database=4, seed=2)
+    assert len(picked) == 20
+    assert max(Counter(question.db_id for question in picked).values()) == 4
+
+
+def test_a_missing_database_is_an_error_and_not_an_empty_file(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseError):
+        database_at(tmp_path, "nowhere")
+    assert list(tmp_path.iterdir()) == []
