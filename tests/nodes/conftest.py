@@ -37,7 +37,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
             );
             INSERT INTO artist VALUES (1, 'Ada', 'Norway'), (2, 'Bo', 'Sweden'), (3, 'Cy', 'Norway');
             INSERT INTO album VALUES
-              (1, 1, 'One', 1999), (2, 1, 'Two', 2001), (3, 2, 'Three', 2001), (4, 3, 'Four', 2010), (5, 3, 'Five', 2011);
+              (1, 1, 'One', 1999), (2, 1, 'Two', 2001), (3, 2, 'Three', 2001),
+              (4, 3, 'Four', 2010), (5, 3, 'Five', 2011);
             """
         )
     with Database(path) as database:
