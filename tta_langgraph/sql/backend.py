@@ -42,6 +42,9 @@ class StatementError(TTAError):
 class Backend(ABC):
     """Runs one checked statement on an engine, reading only, until the stop."""
 
+    safe_calls: frozenset[str] | None = None
+    """Lower-case names of the functions that the engine's catalog calls free of side effects; None if it has none."""
+
     @abstractmethod
     def run(self, sql: str, verdict: Verdict, stop: Stop, limits: Limits) -> Fetched:
         """Blocks until the rows are here or the statement was ended.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, Dialect, inspect, text
 from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.engine.reflection import Inspector, ObjectKind
 from sqlalchemy.exc import SQLAlchemyError
@@ -90,11 +91,11 @@ def read_catalog(connection: Connection, names: Sequence[str], schema: str | Non
     if connection.dialect.name == "duckdb":
         tables = _duckdb_tables(connection, names, schema)
     else:
-        tables = _reflected(inspect(connection), names, schema)
+        tables = _reflected(inspect(connection), names, schema, connection.dialect)
     return Catalog(tables=tables, dialect=dialect, by_name={table.name.lower(): table for table in tables})
 
 
-def _reflected(inspector: Inspector, names: Sequence[str], schema: str | None) -> tuple[Table, ...]:
+def _reflected(inspector: Inspector, names: Sequence[str], schema: str | None, dialect: Dialect) -> tuple[Table, ...]:
     wanted: dict[str, Any] = {"schema": schema, "filter_names": list(names), "kind": ObjectKind.ANY}
     try:
         columns = inspector.get_multi_columns(**wanted)
@@ -112,7 +113,7 @@ def _reflected(inspector: Inspector, names: Sequence[str], schema: str | None) -
         tables.append(
             Table(
                 name=name,
-                columns=tuple(_column(column) for column in found),
+                columns=tuple(_column(column, dialect) for column in found),
                 primary_key=tuple((keys.get(at) or {}).get("constrained_columns") or ()),
                 foreign_keys=tuple(
                     ForeignKey(
@@ -143,20 +144,20 @@ def _quietly(read: Any, wanted: dict[str, Any]) -> Mapping[tuple[str | None, str
         return {}
 
 
-def _column(found: ReflectedColumn) -> Column:
+def _column(found: ReflectedColumn, dialect: Dialect) -> Column:
     kind = found["type"]
     return Column(
         name=found["name"],
-        type="" if isinstance(kind, NullType) else _spelled(kind),
+        type="" if isinstance(kind, NullType) else _spelled(kind, dialect),
         nullable=bool(found.get("nullable", True)),
         comment=found.get("comment") or None,
     )
 
 
-def _spelled(kind: Any) -> str:
+def _spelled(kind: Any, dialect: Dialect) -> str:
     try:
-        return str(kind)
-    except Exception:  # a type without a spelling in the generic dialect
+        return _COLLATION.sub("", str(kind.compile(dialect=dialect)))
+    except Exception:  # a type that the dialect reads but cannot write
         return type(kind).__name__.upper()
 
 
@@ -192,6 +193,7 @@ def _duckdb_tables(connection: Connection, names: Iterable[str], schema: str | N
     )
 
 
+_COLLATION = re.compile(r" (?:CHARACTER SET|COLLATE) \S+")
 _DUCKDB_WHERE = (
     "WHERE NOT internal AND database_name = current_database() AND schema_name = coalesce(:schema, current_schema())"
 )

@@ -11,6 +11,8 @@ from typing import Literal
 
 from sqlglot import Token, TokenType, exp
 
+from tta_langgraph.sql.expansion import definition, expanded
+from tta_langgraph.sql.growth import too_large, wide_format
 from tta_langgraph.sql.parsing import orders, parse
 from tta_langgraph.sql.policy import (
     CALL_PREFIXES,
@@ -31,8 +33,12 @@ class Policy:
     """The sqlglot dialect."""
     max_chars: int = 50_000
     """Longest statement, in characters."""
+    max_words: int = 4_000
+    """Most words (names, numbers, signs); what a parser takes a fraction of a second for."""
     max_depth: int = 50
     """Deepest nesting."""
+    max_queries: int = 2_000
+    """Most queries with all common table expressions written out."""
     only_tables: frozenset[str] | None = None
     """Lower-case names of the tables that may be read; None for all but the system's."""
     without_tables: frozenset[str] = frozenset()
@@ -41,6 +47,8 @@ class Policy:
     """Lower-case names of the functions that may be called; None for all but those known to do harm."""
     allow_calls: frozenset[str] = frozenset()
     """Lower-case names of functions that are let through whatever the lists say."""
+    max_growth: int = 1_000_000
+    """Most elements of a value that the statement may build out of nothing, where the engine does not see to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +65,8 @@ class Verdict:
     """The most columns that one SELECT in it spells out."""
     stars: int = 0
     """The most stars in one SELECT."""
+    calls: frozenset[str] = field(default_factory=frozenset)
+    """Lower-case words written before a bracket, functions among them."""
     tables: frozenset[str] = field(default_factory=frozenset)
     """Lower-case names of the tables it reads, common table expressions left out."""
 
@@ -67,7 +77,8 @@ def check(sql: str, policy: Policy) -> Verdict:
     odd = _odd_character(sql) or _hidden(sql, policy.dialect)
     if odd is not None:
         return _refused(odd)
-    parsed = parse(sql, policy.dialect, max_chars=policy.max_chars, max_depth=policy.max_depth)
+    limits = {"max_chars": policy.max_chars, "max_words": policy.max_words, "max_depth": policy.max_depth}
+    parsed = parse(sql, policy.dialect, **limits)
     if parsed.error is not None:
         if parsed.hostile:
             return _refused(parsed.error)
@@ -76,14 +87,19 @@ def check(sql: str, policy: Policy) -> Verdict:
         n = len(parsed.statements)
         return _refused("one statement is expected, this has " + (str(n) if n else "none"))
     tree = parsed.statements[0]
-    refusal = _calls(parsed.tokens, policy) or _nodes(tree, policy)
+    calls = _calls(parsed.tokens)
+    refusal = _harmful(calls, policy) or _nodes(tree, policy)
+    if refusal is None and policy.dialect in _GROWING:
+        refusal = _GROWING[policy.dialect](tree, policy.max_growth)
+    if refusal is None and expanded(tree, most=policy.max_queries) > policy.max_queries:
+        refusal = f"its common table expressions stand for more than {policy.max_queries} queries"
     if refusal is not None:
         return _refused(refusal)
     tables, refusal = _tables(tree, policy)
     if refusal is not None:
         return _refused(refusal)
     width, stars = _width(tree)
-    return Verdict(ordered=orders(tree), width=width, stars=stars, tables=tables)
+    return Verdict(ordered=orders(tree), width=width, stars=stars, tables=tables, calls=calls)
 
 
 def _refused(why: str) -> Verdict:
@@ -112,16 +128,17 @@ def _hidden(sql: str, dialect: str) -> str | None:
     return None
 
 
-def _calls(tokens: tuple[Token, ...], policy: Policy) -> str | None:
-    """Looks at the words, not the tree: whatever is written before a bracket, quoted or qualified, is a call."""
-    calls, prefixes = CALLS.get(policy.dialect, _ALL_CALLS), CALL_PREFIXES.get(policy.dialect, ())
-    for token, following in pairwise(tokens):
-        if following.token_type is not TokenType.L_PAREN:
-            continue
-        name = token.text.lower()
-        if name in policy.allow_calls:
-            continue
-        if name in calls or name.startswith(prefixes or "\0"):
+def _calls(tokens: tuple[Token, ...]) -> frozenset[str]:
+    """From the words, not the tree: whatever is written before a bracket, quoted or qualified, is a call."""
+    return frozenset(
+        token.text.lower() for token, following in pairwise(tokens) if following.token_type is TokenType.L_PAREN
+    )
+
+
+def _harmful(calls: frozenset[str], policy: Policy) -> str | None:
+    harmful, prefixes = CALLS.get(policy.dialect, _ALL_CALLS), CALL_PREFIXES.get(policy.dialect, ("\0",))
+    for name in sorted(calls - policy.allow_calls):
+        if name in harmful or name.startswith(prefixes):
             return f"the function {name} is not allowed"
     return None
 
@@ -135,10 +152,12 @@ def _nodes(tree: exp.Expr, policy: Policy) -> str | None:
     for node in tree.walk():
         if isinstance(node, FORBIDDEN_NODES):
             return f"{_name(node)} is not allowed, only reading is"
+        if policy.dialect == "mysql" and isinstance(node, exp.PropertyEQ):
+            return "assigning to a variable is not allowed, only reading is"
         if isinstance(node, exp.CTE) and not isinstance(node.this, (exp.Query, exp.Values, exp.Subquery)):
             return f"{_name(node.this)} in a common table expression is not allowed, only reading is"
         if isinstance(node, exp.Func) and not _safe(node, policy):
-            return f"the function {_called(node)} is not known to be harmless"
+            return f"the function {_called(node)} is not known, or not known to be harmless"
     return None
 
 
@@ -169,7 +188,7 @@ def _tables(tree: exp.Expr, policy: Policy) -> tuple[frozenset[str], str | None]
         name, schema = table.name.lower(), table.db.lower()
         if not name or isinstance(table.this, exp.Func):
             continue
-        if name in ours and not schema and _in_scope(table, name):
+        if name in ours and definition(table) is not None:
             continue
         read.add(name)
         if policy.dialect == "duckdb" and _FILE_LIKE.search(table.name) and not _listed(name, policy):
@@ -182,17 +201,6 @@ def _tables(tree: exp.Expr, policy: Policy) -> tuple[frozenset[str], str | None]
         if {name, dotted} & policy.without_tables:
             return frozenset(), f"the table {table.name} is not available"
     return frozenset(read), None
-
-
-def _in_scope(table: exp.Expr, name: str) -> bool:
-    """Whether a common table expression of that name is visible where the table stands."""
-    node: exp.Expr | None = table
-    while node is not None:
-        clause = node.args.get("with_") or node.args.get("with")
-        if isinstance(clause, exp.With) and any(cte.alias_or_name.lower() == name for cte in clause.expressions):
-            return True
-        node = node.parent
-    return False
 
 
 def _listed(name: str, policy: Policy) -> bool:
@@ -214,6 +222,7 @@ def _name(node: exp.Expr) -> str:
     return _WORDS.sub(" ", type(node).__name__).upper()
 
 
+_GROWING = {"duckdb": too_large, "sqlite": wide_format}
 _ALL_CALLS = frozenset().union(*CALLS.values())
 _ODD = re.compile(r"[^\x20-\x7e]")
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|--[^\n]*|/\*.*?\*/", re.S)

@@ -16,6 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import QueuePool, SingletonThreadPool, StaticPool
 
 from tta_langgraph.errors import DatabaseError
+from tta_langgraph.sql.bridge import Bridge
+from tta_langgraph.sql.stop import Stop
 
 T = TypeVar("T")
 
@@ -25,18 +27,37 @@ class Source:
     """Where connections come from."""
 
     engine: Engine
-    """The engine, or the sync face of an async one."""
+    """The engine, or the sync face of an async one (for its dialect; connections come from `reading`)."""
     name: str
     """How the database is called in errors: the URL without its password."""
     owned: bool
     """Whether the engine was made here, and is closed here."""
-    asynchronous: AsyncEngine | None = None
-    """The user's async engine, if that is what was given."""
+    bridge: Bridge | None = None
+    """The way to the user's async engine, if that is what was given."""
 
     @property
     def in_memory(self) -> bool:
         """Whether the database is a SQLite one that lives in its connection."""
-        return isinstance(self.engine.pool, (StaticPool, SingletonThreadPool)) or _memory(self.engine.url)
+        return isinstance(self.engine.pool, (StaticPool, SingletonThreadPool)) or in_memory(self.engine.url)
+
+    def reading(self, work: Callable[[Connection], T], stop: Stop | None = None) -> T:
+        """Calls `work` with a connection and gives the connection back, rolled back.
+
+        Args:
+            work: what to do with it; it blocks the caller, whatever the engine.
+            stop: ends the wait for an async engine; a sync engine is ended by the backend.
+        """
+        if self.bridge is not None:
+            return self.bridge.reading(work, stop)
+        with self.engine.connect() as connection:
+            return work(connection)
+
+    def close(self) -> None:
+        """Closes what was opened here."""
+        if self.bridge is not None:
+            self.bridge.close()
+        if self.owned:
+            self.engine.dispose()
 
 
 def source_of(given: str | os.PathLike[str] | URL | Engine | AsyncEngine) -> Source:
@@ -47,7 +68,9 @@ def source_of(given: str | os.PathLike[str] | URL | Engine | AsyncEngine) -> Sou
     """
     if isinstance(given, AsyncEngine):
         _existing(given.url)
-        return Source(given.sync_engine, _shown(given.url), owned=False, asynchronous=given)
+        if given.url.get_backend_name() == "sqlite" and not in_memory(given.url):
+            return Source(_engine(given.url), _shown(given.url), owned=True)  # the file is all there is to share
+        return Source(given.sync_engine, _shown(given.url), owned=False, bridge=Bridge(given))
     if isinstance(given, Engine):
         _existing(given.url)
         return Source(given, _shown(given.url), owned=False)
@@ -82,7 +105,7 @@ def _url(given: str | os.PathLike[str] | URL) -> URL:
 def _engine(url: URL) -> Engine:
     family = url.get_backend_name()
     try:
-        if family == "sqlite" and not _memory(url) and "uri" not in url.query:
+        if family == "sqlite" and not in_memory(url) and "uri" not in url.query:
             return create_engine(
                 url.set(drivername="sqlite"), poolclass=QueuePool, max_overflow=-1, creator=_read_only_file(url)
             )
@@ -97,7 +120,7 @@ def _engine(url: URL) -> Engine:
 
 def _options(url: URL, family: str) -> dict[str, Any]:
     if family == "duckdb":
-        return {"poolclass": QueuePool, "connect_args": {"read_only": not _memory(url), "config": dict(_DUCKDB)}}
+        return {"poolclass": QueuePool, "connect_args": {"read_only": not in_memory(url), "config": dict(_DUCKDB)}}
     if family == "postgresql" and url.get_driver_name() in ("psycopg", "psycopg2"):
         # a server that stops answering is given up by the operating system, not waited for
         return {"connect_args": {"connect_timeout": 10, "tcp_user_timeout": 30_000, "keepalives_idle": 30}}
@@ -118,7 +141,7 @@ def _read_only_file(url: URL) -> Callable[[], sqlite3.Connection]:
 
 def _existing(url: URL) -> None:
     """A file that is not there must not be made by opening it."""
-    if url.get_backend_name() not in ("sqlite", "duckdb") or _memory(url) or "uri" in url.query:
+    if url.get_backend_name() not in ("sqlite", "duckdb") or in_memory(url) or "uri" in url.query:
         return
     path = Path(str(url.database))
     if path.suffix == "" and str(path).startswith("md:"):
@@ -131,7 +154,8 @@ def _existing(url: URL) -> None:
         )
 
 
-def _memory(url: URL) -> bool:
+def in_memory(url: URL) -> bool:
+    """Whether the URL names a database that has no file."""
     database = url.database or ""
     return url.get_backend_name() in ("sqlite", "duckdb") and (
         database in ("", ":memory:") or database.startswith(":memory:") or url.query.get("mode") == "memory"
@@ -159,9 +183,3 @@ _DUCKDB = {
     "memory_limit": "512MB",
     "lock_configuration": "true",
 }
-
-
-def reading(source: Source, work: Callable[[Connection], T]) -> T:
-    """Calls `work` with a connection of the source; sync sources only."""
-    with source.engine.connect() as connection:
-        return work(connection)

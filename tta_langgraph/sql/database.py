@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from types import TracebackType
-from typing import Literal, TypeVar
+from typing import Literal
 
-from sqlalchemy import URL, Connection, Engine
+from sqlalchemy import URL, Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -20,7 +20,7 @@ from tta_langgraph.errors import DatabaseError
 from tta_langgraph.sql.backend import Backend, StatementError
 from tta_langgraph.sql.catalog import Catalog, read_catalog, table_names
 from tta_langgraph.sql.checks import Policy, Verdict, check
-from tta_langgraph.sql.connect import Source, reading, source_of
+from tta_langgraph.sql.connect import Source, source_of
 from tta_langgraph.sql.engines import backend_for
 from tta_langgraph.sql.near import near_values
 from tta_langgraph.sql.policy import DIALECTS
@@ -28,8 +28,6 @@ from tta_langgraph.sql.prompt import SchemaPrompt
 from tta_langgraph.sql.result import ExecutionResult
 from tta_langgraph.sql.rows import Limits
 from tta_langgraph.sql.stop import Stop
-
-T = TypeVar("T")
 
 
 class Database:
@@ -100,17 +98,19 @@ class Database:
         self._workers: ThreadPoolExecutor | None = None
         self._backend: Backend | None = None
         try:
-            every = self._reading(lambda connection: table_names(connection, schema))
+            every = self._source.reading(lambda connection: table_names(connection, schema))
             self.tables: tuple[str, ...] = _chosen(every, include_tables, exclude_tables, self._source)
             """Tables and views that may be read, in alphabetical order."""
             filtered = include_tables is not None or exclude_tables is not None
+            hidden = frozenset(name.lower() for name in every) - frozenset(name.lower() for name in self.tables)
+            self._backend = backend_for(self._source, hidden if filtered else frozenset())
             self._policy = Policy(
                 dialect=self.dialect,
                 only_tables=frozenset(name.lower() for name in self.tables) if filtered else None,
+                safe_calls=self._backend.safe_calls,
                 allow_calls=frozenset(name.lower() for name in allow_functions),
+                max_growth=max_value_bytes,
             )
-            hidden = frozenset(name.lower() for name in every) - frozenset(name.lower() for name in self.tables)
-            self._backend = backend_for(self._source, hidden if filtered else frozenset())
         except DatabaseError:
             self.close()
             raise
@@ -208,8 +208,7 @@ class Database:
             self._workers.shutdown(wait=True)
         if self._backend is not None:
             self._backend.close()
-        if self._source.owned:
-            self._source.engine.dispose()
+        self._source.close()
 
     def __enter__(self) -> Database:
         return self
@@ -260,15 +259,12 @@ class Database:
     def _read_catalog(self) -> Catalog:
         if self._catalog is None:
             try:
-                self._catalog = self._reading(
+                self._catalog = self._source.reading(
                     lambda connection: read_catalog(connection, self.tables, self._schema, self.dialect)
                 )
             except SQLAlchemyError as error:
                 raise _unreachable(error, self._source) from error
         return self._catalog
-
-    def _reading(self, work: Callable[[Connection], T]) -> T:
-        return reading(self._source, work)
 
     def _pool(self) -> ThreadPoolExecutor:
         with self._lock:

@@ -6,8 +6,11 @@ from sqlalchemy import Engine
 
 from tta_langgraph.sql.backend import Backend
 from tta_langgraph.sql.connect import Source
+from tta_langgraph.sql.duckdb import DuckDBBackend
 from tta_langgraph.sql.fallback import FallbackBackend
-from tta_langgraph.sql.sqlite import SQLiteBackend
+from tta_langgraph.sql.mysql import MySQLBackend
+from tta_langgraph.sql.postgres import PostgresBackend
+from tta_langgraph.sql.sqlite import BridgedSQLiteBackend, SQLiteBackend
 
 
 def backend_for(source: Source, hidden: frozenset[str]) -> Backend:
@@ -20,11 +23,19 @@ def backend_for(source: Source, hidden: frozenset[str]) -> Backend:
     name = source.engine.dialect.name
     if name == "sqlite":
         return _sqlite(source, hidden)
-    return FallbackBackend(source.engine)
+    if name == "postgresql":
+        return PostgresBackend(source)
+    if name in ("mysql", "mariadb"):
+        return MySQLBackend(source)
+    if name == "duckdb":
+        return DuckDBBackend(source)
+    return FallbackBackend(source)
 
 
 def _sqlite(source: Source, hidden: frozenset[str]) -> Backend:
     secret = hidden | _SQLITE_SCHEMA if hidden else hidden
+    if source.bridge is not None:
+        return BridgedSQLiteBackend(source, refused=secret.__contains__)
     private = not source.in_memory
     engine: Engine = source.engine
     pool = engine.pool if source.owned or not private else engine.pool.recreate()

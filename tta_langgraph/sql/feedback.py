@@ -68,7 +68,9 @@ def _error(result: ExecutionResult, db: Database) -> list[str]:
         ]
     name = missing_name(result.error)
     place = position(result.sql, result.error, name)
-    first = f"Error: {result.error.rstrip('.')}" + (f" ({place})" if place and place not in result.error else "") + "."
+    first = (
+        f"Error: {result.error.rstrip('.')}" + (f" ({place})" if place and "line " not in result.error else "") + "."
+    )
     hints = near_misses(name, result.sql, db.catalog) if name and result.error_kind == "schema" else []
     return [first, f"Did you mean {' or '.join(hints)}?"] if hints else [first]
 

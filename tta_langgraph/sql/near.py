@@ -6,9 +6,8 @@ import re
 from collections.abc import Callable
 from difflib import SequenceMatcher
 
-from sqlglot import exp
-
 from tta_langgraph.sql.catalog import Catalog, Table
+from tta_langgraph.sql.names import spelled
 
 
 def missing_name(error: str) -> str | None:
@@ -48,11 +47,12 @@ def near_misses(name: str, sql: str, catalog: Catalog, *, most: int = 3) -> list
         here = _HERE if table.name.lower() in read else 0.0
         closeness = _closeness(bare, table.name.lower())
         if closeness >= _CLOSE:
-            scored.append((closeness, table.name))
+            scored.append((closeness, spelled(table.name, catalog.dialect)))
         for column in table.columns:
             closeness = _closeness(bare, column.name.lower())
             if closeness >= _CLOSE:
-                scored.append((closeness + here, f"{column.name} in {table.name}"))
+                where = spelled(table.name, catalog.dialect)
+                scored.append((closeness + here, f"{spelled(column.name, catalog.dialect)} in {where}"))
     scored.sort(key=lambda pair: (-pair[0], pair[1]))
     best = scored[0][0] if scored else 0.0
     return [text for score, text in scored[:most] if score >= best - _SPREAD]
@@ -73,7 +73,7 @@ def near_values(
     name = next((c.name for c in table.columns if c.name.lower() == column.lower()), None)
     if name is None:
         return []
-    quoted, source = (exp.to_identifier(each, quoted=True).sql(dialect) for each in (name, table.name))
+    quoted, source = (spelled(each, dialect, always=True) for each in (name, table.name))
     rows = read(
         f"SELECT DISTINCT {quoted} FROM (SELECT {quoted} FROM {source} LIMIT {_LOOKED_AT}) AS t "
         f"WHERE {quoted} IS NOT NULL LIMIT {_DISTINCT}"

@@ -28,17 +28,19 @@ class Parsed:
     """Whether the size or the depth was the reason."""
 
 
-def parse(sql: str, dialect: str, *, max_chars: int = 50_000, max_depth: int = 50) -> Parsed:
+def parse(sql: str, dialect: str, *, max_chars: int = 50_000, max_words: int = 4_000, max_depth: int = 50) -> Parsed:
     """Reads `sql` as the dialect does.
 
-    The size (characters) and the nesting (brackets, CASE, runs of prefix operators) are bounded before the parser
-    sees them: parsers recurse, and a compiled one would take the process with it.
+    The size (characters, words) and the nesting (brackets, CASE, runs of prefix operators) are bounded before the
+    parser sees them: parsers recurse, and a compiled one would take the process with it.
     """
     if len(sql) > max_chars:
         return Parsed(error=f"the statement is longer than {max_chars} characters", hostile=True)
     try:
         reader = Dialect.get_or_raise(dialect or None)
         tokens = reader.tokenize(sql)
+        if len(tokens) > max_words:
+            return Parsed(error=f"the statement has more than {max_words} words", hostile=True)
         if _depth(tokens) > max_depth:
             return Parsed(error=f"the statement is nested deeper than {max_depth} levels", hostile=True)
         trees = reader.parser().parse(tokens, sql)

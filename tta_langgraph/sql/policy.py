@@ -58,7 +58,7 @@ FORBIDDEN_NODES = _nodes(
     *("Block", "IfBlock", "WhileBlock", "LoopBlock", "RepeatBlock", "Declare", "Set", "SetItem", "Use", "Pragma"),
     *("Attach", "Detach", "Install", "Kill", "Transaction", "Commit", "Rollback", "Grant", "Revoke", "Comment"),
     *("Analyze", "Describe", "Summarize", "Show", "Cache", "Uncache", "Refresh", "ConnectTo", "Disconnect", "Return"),
-    *("Placeholder", "Parameter", "SessionParameter", "PropertyEQ", "MultitableInserts", "ConditionalInsert"),
+    *("Placeholder", "Parameter", "SessionParameter", "MultitableInserts", "ConditionalInsert"),
     *("Returning", "NextValueFor", "OpenJSON", "ReadCSV", "ReadParquet", "Heredoc", "Semicolon", "AlterSession"),
 )
 """Anywhere in the tree, these end the check."""
@@ -84,7 +84,7 @@ CALLS: dict[str, frozenset[str]] = {
         "sleep benchmark load_file get_lock release_lock release_all_locks is_free_lock is_used_lock "
         "master_pos_wait source_pos_wait master_gtid_wait wait_for_executed_gtid_set wait_until_sql_thread_after_gtids "
         "sys_exec sys_eval sys_get sys_set do_system lib_mysqludf_sys_info name_const nextval setval lastval "
-        "last_insert_id user session_user system_user current_role database_exec asynchronous_connection_failover_add_source "
+        "last_insert_id user session_user system_user current_role database_exec "
         "group_replication_set_as_primary keyring_key_fetch keyring_key_generate keyring_key_remove keyring_key_store "
         "service_get_read_locks service_get_write_locks service_release_locks version_tokens_set"
     ),
@@ -96,7 +96,8 @@ CALLS: dict[str, frozenset[str]] = {
         "postgres_query postgres_execute postgres_attach mysql_scan mysql_query mysql_execute query query_table getenv "
         "which_secret duckdb_secrets duckdb_settings duckdb_extensions duckdb_databases duckdb_temporary_files "
         "duckdb_logs duckdb_log_contexts checkpoint force_checkpoint pragma_database_size enable_profiling "
-        "arrow_scan arrow_scan_dumb pandas_scan python_map_function seq_scan nextval currval json_execute_serialized_sql "
+        "arrow_scan arrow_scan_dumb pandas_scan python_map_function seq_scan nextval currval "
+        "json_execute_serialized_sql "
         "from_substrait from_substrait_json write_log parse_duckdb_log_message set_config current_setting "
         "http_get http_post http_request write_blob write_csv shell load_aws_credentials sleep sleep_ms "
         "enable_logging disable_logging truncate_duckdb_logs repeat_row test_all_types test_vector_types "

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlglot import exp
-from sqlglot.dialects.dialect import Dialect
-
 from tta_langgraph.sql.catalog import Catalog, Column, Table
 from tta_langgraph.sql.mask import masked
+from tta_langgraph.sql.names import spelled
 from tta_langgraph.sql.result import plain
 
 
@@ -41,7 +38,7 @@ class Renderer:
     def __init__(
         self, catalog: Catalog, values: Callable[[str], list[tuple[object, ...]]], *, mask: bool = False
     ) -> None:
-        self._dialect = Dialect.get_or_raise(catalog.dialect if catalog.dialect in Dialect.classes else None)
+        self._dialect = catalog.dialect
         self._read = values
         self._mask = mask
         self._texts: dict[tuple[str, Detail], str] = {}
@@ -64,11 +61,7 @@ class Renderer:
 
     def name(self, name: str) -> str:
         """An identifier, quoted where the dialect needs it."""
-        quoted = not _PLAIN.fullmatch(name) or name.upper() in self._dialect.tokenizer_class.KEYWORDS
-        return exp.to_identifier(name, quoted=quoted or self._folds(name)).sql(self._dialect)
-
-    def _folds(self, name: str) -> bool:
-        return self._dialect.__class__.__name__ == "Postgres" and name != name.lower()
+        return spelled(name, self._dialect)
 
     def _ddl(self, table: Table, columns: Sequence[Column], detail: Detail) -> str:
         lines = []
@@ -169,7 +162,6 @@ def _flat(text: str | None) -> str:
     return " ".join((text or "").split())
 
 
-_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LOOKED_AT = 10_000
 _FEW = 8
 _LONG = 40

@@ -1,4 +1,4 @@
-"""SQLite: a read-only connection, an authorizer that knows four words, and a clock inside the virtual machine."""
+"""SQLite: a read-only connection, an authorizer that knows four words, and an interrupt at the deadline."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from sqlalchemy import event
+from sqlalchemy import Connection, event
 from sqlalchemy.pool import Pool
+from sqlalchemy.util import await_only
 
 from tta_langgraph.sql.backend import Backend, Fetched, StatementError
 from tta_langgraph.sql.checks import Verdict
+from tta_langgraph.sql.connect import Source
 from tta_langgraph.sql.result import ErrorKind
 from tta_langgraph.sql.rows import Limits, RowSink
 from tta_langgraph.sql.stop import Stop
@@ -65,6 +67,35 @@ class SQLiteBackend(Backend):
             self._pool.dispose()
 
 
+class BridgedSQLiteBackend(Backend):
+    """Runs statements on the one connection of a database in memory that an async engine holds.
+
+    Args:
+        source: a source with a bridge.
+        refused: says whether a table may not be read by a statement (lower-case name).
+    """
+
+    def __init__(self, source: Source, *, refused: Callable[[str], bool]) -> None:
+        self._source = source
+        self._refused = refused
+        self._busy = threading.Lock()
+
+    def run(self, sql: str, verdict: Verdict, stop: Stop, limits: Limits) -> Fetched:
+        """See `Backend.run`."""
+
+        def on_thread(raw: sqlite3.Connection) -> Fetched:
+            with hardened(raw):
+                return run_on(raw, sql, verdict, stop, limits, refused=self._refused, widest=widest_table(raw))
+
+        def work(connection: Connection) -> Fetched:
+            driver: Any = connection.connection.driver_connection  # calls belong on the driver's own thread
+            fetched: Fetched = await_only(driver._execute(on_thread, driver._conn))
+            return fetched
+
+        with self._busy:
+            return self._source.reading(work)
+
+
 def run_on(
     raw: sqlite3.Connection,
     sql: str,
@@ -80,16 +111,17 @@ def run_on(
     raw.set_progress_handler(stop.due, _STEPS)
     raw.set_authorizer(_authorizer(refused, stop))
     try:
-        try:
-            return _fetch(raw, sql, limits)
-        except sqlite3.OperationalError as error:
-            if "Could not decode" not in str(error):
-                raise
-        raw.text_factory = _lenient  # bytes that are not UTF-8 are data, not an error
-        try:
-            return _fetch(raw, sql, limits)
-        finally:
-            raw.text_factory = str
+        with stop.watched(raw.interrupt):
+            try:
+                return _fetch(raw, sql, limits)
+            except sqlite3.OperationalError as error:
+                if "Could not decode" not in str(error):
+                    raise
+            raw.text_factory = _lenient  # bytes that are not UTF-8 are data, not an error
+            try:
+                return _fetch(raw, sql, limits)
+            finally:
+                raw.text_factory = str
     except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError, MemoryError) as error:
         raise _explained(error, stop, limits) from error
     finally:
@@ -175,7 +207,10 @@ def _authorizer(refused: Callable[[str], bool], stop: Stop) -> Callable[..., int
 def _value_cap(verdict: Verdict, limits: Limits, widest: int) -> int:
     """The longest value of a row, so that the widest row the statement can make stays within bounds."""
     width = verdict.width + verdict.stars * max(widest, verdict.width)
-    return max(_SMALLEST_CAP, min(limits.max_value_bytes, _MAX_ROW_BYTES // width))
+    cap = min(limits.max_value_bytes, _MAX_ROW_BYTES // width)
+    if verdict.calls & _QUADRATIC:  # they hear no interrupt, so what they are given has to be short
+        cap = min(cap, _QUADRATIC_CAP)
+    return max(_SMALLEST_CAP, cap)
 
 
 def _explained(error: BaseException, stop: Stop, limits: Limits) -> StatementError:
@@ -199,7 +234,9 @@ _WIDEST = (
     "SELECT max(n) FROM (SELECT count(*) AS n FROM sqlite_master AS m JOIN pragma_table_info(m.name) AS c "
     "WHERE m.type IN ('table', 'view') GROUP BY m.name)"
 )
-_STEPS = 50_000  # each call waits for the interpreter lock, so not too often
+_STEPS = 1_000_000  # the watchdog interrupts; this is for the case that its thread gets no turn
+_QUADRATIC = frozenset({"instr", "replace", "trim", "ltrim", "rtrim"})
+_QUADRATIC_CAP = 131_072
 _MAX_ROW_BYTES = 64_000_000
 _SMALLEST_CAP = 65_536
 _NEVER = frozenset({"load_extension", "fts3_tokenizer", "readfile", "writefile", "edit"})
@@ -209,7 +246,7 @@ _LIMITS = {
     sqlite3.SQLITE_LIMIT_ATTACHED: 0,
     sqlite3.SQLITE_LIMIT_WORKER_THREADS: 0,
     sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH: 1,
-    sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 2_000,
+    sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 1_000,
     sqlite3.SQLITE_LIMIT_VDBE_OP: 2_000_000,
     sqlite3.SQLITE_LIMIT_COMPOUND_SELECT: 200,
 }
@@ -221,7 +258,7 @@ _KINDS: dict[ErrorKind, re.Pattern[str]] = {
     "refused": re.compile(r"not authorized|prohibited|readonly database|one statement at a time|read-only"),
     "syntax": re.compile(
         r"syntax error|incomplete input|unrecognized token|parser stack overflow|do not have the same number|"
-        r"should come|term out of range|sub-select returns|row value misused|expression tree is too large|embedded null|"
-        r"surrogates not allowed|too many terms|no query solution|clause is required|join using"
+        r"should come|term out of range|sub-select returns|row value misused|expression tree is too large|"
+        r"embedded null|surrogates not allowed|too many terms|no query solution|clause is required|join using"
     ),
 }

@@ -1,0 +1,147 @@
+"""How large a value one statement can build out of nothing, read off its tree.
+
+DuckDB builds a string or a list in one piece, outside of its memory limit and deaf to interrupts until it is done
+(measured: `repeat('x', 1000000000)` held 2 GB and 17 seconds past the deadline). So what a statement spells out as
+sizes is multiplied up before it runs, and must stay small.
+"""
+
+from __future__ import annotations
+
+import re
+
+from sqlglot import exp
+
+
+def too_large(tree: exp.Expr, most: int) -> str | None:
+    """The reason why the statement may build values beyond `most` elements, or None.
+
+    Args:
+        tree: the statement.
+        most: the largest product of sizes.
+    """
+    product = 1.0
+    for node in tree.walk():
+        if isinstance(node, (exp.DPipe, exp.Concat, exp.ArrayConcat)):
+            product *= _joined(node)
+        elif isinstance(node, exp.Func):
+            name = str(node.this if isinstance(node, exp.Anonymous) else node.sql_name()).lower()
+            if name in _SERIES:
+                factor = _series(node)
+            elif name in _SIZED:
+                factor = _sized(node)
+            elif name in _FORMATS:
+                factor = _format(node)
+            elif name in _REPLACING:
+                factor = _replacing(node)
+            else:
+                continue
+            if factor is None:
+                return f"the size that {name} builds has to be a plain number"
+            product *= max(1.0, factor)
+        if product > most:
+            return f"it may build a value of more than {most} elements"
+    return None
+
+
+def wide_format(tree: exp.Expr, most: int) -> str | None:
+    """The reason why a format string may make SQLite pad for minutes, or None.
+
+    Padding goes on past the length limit and hears no interrupt (measured: `printf('%.*c', 2000000000, 'x')` took 50
+    seconds to return NULL).
+
+    Args:
+        tree: the statement.
+        most: the widest field.
+    """
+    for node in tree.find_all(exp.Func):
+        name = str(node.this if isinstance(node, exp.Anonymous) else node.sql_name()).lower()
+        if name in _FORMATS:
+            width = _format(node)
+            if width is None:
+                return f"the format of {name} has to be a plain string without *"
+            if width > most:
+                return f"{name} pads to more than {most} characters"
+    return None
+
+
+def _joined(node: exp.Expr) -> float:
+    """Joining a column with itself doubles it; a chain of that in sub-queries is what this counts."""
+    parts = node.expressions or [node.args.get("this"), node.args.get("expression")]
+    grown = sum(1 for part in parts if isinstance(part, exp.Expr) and part.find(exp.Column) is not None)
+    return max(1.0, float(grown))
+
+
+def _sized(node: exp.Func) -> float | None:
+    sizes = [number for argument in _arguments(node)[1:] if (number := _number(argument)) is not None]
+    rest = [a for a in _arguments(node)[1:] if _number(a) is None and not _string(a)]
+    if rest and not sizes:
+        return None
+    return max(sizes, default=1.0)
+
+
+def _series(node: exp.Func) -> float | None:
+    """A series in the FROM clause streams; as a value it is one list."""
+    if isinstance(node.parent, (exp.Table, exp.TableFromRows, exp.From, exp.Join)):
+        return 1.0
+    numbers = [_number(argument) for argument in _arguments(node)]
+    if all(number is not None for number in numbers):
+        start, end = (0.0, numbers[0]) if len(numbers) == 1 else (numbers[0], numbers[1])
+        step = numbers[2] if len(numbers) > 2 else 1.0
+        return abs((end or 0.0) - (start or 0.0)) / max(1e-9, abs(step or 1.0))
+    for interval in node.find_all(exp.Interval):
+        unit = str(interval.args.get("unit") or interval.this).lower()
+        return 1.0 if any(word in unit for word in _LONG_UNITS) else None
+    return None
+
+
+def _format(node: exp.Func) -> float | None:
+    pattern = _arguments(node)[0] if _arguments(node) else None
+    if not _string(pattern) or "*" in str(pattern.this if pattern else ""):
+        return None
+    return max((float(width) for width in _WIDTH.findall(str(pattern.this if pattern else ""))), default=1.0)
+
+
+def _replacing(node: exp.Func) -> float:
+    arguments = _arguments(node)
+    if len(arguments) < 3:
+        return 1.0
+    new, old = arguments[2], arguments[1]
+    if not _string(new):
+        return _UNKNOWN
+    return max(1.0, len(str(new.this)) / (max(1, len(str(old.this))) if _string(old) else 1))
+
+
+def _arguments(node: exp.Func) -> list[exp.Expr]:
+    if isinstance(node, exp.Anonymous):
+        return list(node.expressions)
+    found: list[exp.Expr] = []
+    for value in node.args.values():
+        found += [v for v in (value if isinstance(value, list) else [value]) if isinstance(v, exp.Expr)]
+    return found
+
+
+def _number(node: exp.Expr | None) -> float | None:
+    if isinstance(node, exp.Neg):
+        inner = _number(node.this)
+        return None if inner is None else -inner
+    if isinstance(node, exp.Literal) and not node.is_string:
+        try:
+            return float(str(node.this).replace("_", ""))
+        except ValueError:
+            return None
+    return None
+
+
+def _string(node: exp.Expr | None) -> bool:
+    return isinstance(node, exp.Literal) and node.is_string
+
+
+_SIZED = frozenset(
+    {"repeat", "lpad", "rpad", "pad", "list_resize", "array_resize", "bitstring", "bar", "space", "list_pad"}
+)
+_SERIES = frozenset({"range", "generate_series", "generateseries", "generate_date_array", "generate_timestamp_array"})
+_FORMATS = frozenset({"printf", "format"})
+_REPLACING = frozenset({"replace", "regexp_replace", "str_replace"})
+_LONG_UNITS = ("hour", "day", "week", "month", "quarter", "year", "decade")
+_WIDTH = re.compile(r"\d+")
+_UNKNOWN = 16.0
