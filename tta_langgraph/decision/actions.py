@@ -71,8 +71,8 @@ class Action:
         return self.name if self.n == 1 and self.name != "resample" else f"{self.name}({self.n})"
 
 
-_NAME = re.compile(r"[a-z][a-z0-9_]*(:[a-z0-9_.\-]+)?")
-_TEXT = re.compile(r"\s*([a-z][a-z0-9_]*(?::[a-z0-9_.\-]+)?)\s*(?:\(\s*(\d+)\s*\))?\s*")
+_NAME = re.compile(r"[a-z][a-z0-9_]*(:[A-Za-z0-9_.\-/+]+)?")
+_TEXT = re.compile(r"\s*([a-z][a-z0-9_]*(?::[A-Za-z0-9_.\-/+]+)?)\s*(?:\(\s*(\d+)\s*\))?\s*")
 
 
 @lru_cache(maxsize=256)

@@ -51,6 +51,20 @@ class Ratio:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Factor:
+    """Recorded over expected cost of an action."""
+
+    tokens: float = 1.0
+    """Mean tokens."""
+    tokens_p90: float = 1.0
+    """90th percentile of tokens, over the expected mean."""
+    seconds: float = 1.0
+    """Mean seconds."""
+    seconds_p90: float = 1.0
+    """90th percentile of seconds, over the expected mean."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CostModel:
     """Mean and p90 of tokens and seconds per action."""
 
@@ -64,6 +78,8 @@ class CostModel:
     """Standard deviation of completion tokens and latency over their mean."""
     ratios: Mapping[str, Ratio] = field(default_factory=lambda: RATIOS)
     """Per action name or kind, relative to a fresh call."""
+    factors: Mapping[str, Factor] = field(default_factory=dict)
+    """Fitted corrections by action with its number (`resample(4)`)."""
 
     def scale(self, snapshot: Snapshot) -> Scale:
         """The size of a fresh call, from the episode's own first answers, else the priors."""
@@ -105,6 +121,13 @@ class CostModel:
         slowest = 1.0 + self.spread * math.sqrt(math.log(n)) if n > 1 else 1.0
         latency = ratio.seconds * scale.seconds
         executed = scale.execution if action.kind in MAKES else 0.0
+        factor = self.factors.get(str(action)) if self.factors else None
+        if factor is not None:
+            latency = latency * slowest + executed
+            return (
+                Quantity.of(tokens * factor.tokens, tokens * factor.tokens_p90),
+                Quantity.of(latency * factor.seconds, latency * factor.seconds_p90),
+            )
         return (
             Quantity(tokens, tokens + Z90 * self.spread * written * math.sqrt(n)),
             Quantity(latency * slowest + executed, latency * (slowest + Z90 * self.spread) + 2 * executed),
@@ -118,13 +141,15 @@ class CostModel:
             "seconds": self.seconds,
             "spread": self.spread,
             "ratios": {name: asdict(ratio) for name, ratio in self.ratios.items()},
+            "factors": {name: asdict(factor) for name, factor in self.factors.items()},
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> CostModel:
         """Reads `to_dict`'s output."""
         ratios = {name: Ratio(**ratio) for name, ratio in data["ratios"].items()}
-        return cls(**{**data, "ratios": ratios})
+        factors = {name: Factor(**factor) for name, factor in data["factors"].items()}
+        return cls(**{**data, "ratios": ratios, "factors": factors})
 
 
 NOTHING = Quantity(0.0, 0.0)

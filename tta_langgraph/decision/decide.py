@@ -29,7 +29,7 @@ def decide(snapshot: Snapshot, policy: Policy) -> Decision:
     Returns:
         The decision with every forecast, also of what was not feasible, and why.
     """
-    snapshot = policy.with_choice(snapshot)
+    snapshot = policy.prepare(snapshot)
     planned = policy.rule.next(snapshot) if policy.rule is not None else None
     blocked: dict[Action, str] = {}
     offered: list[Action] = []
@@ -46,7 +46,7 @@ def decide(snapshot: Snapshot, policy: Policy) -> Decision:
     elif not planned.ends:
         offered = [planned]
     assessment = policy.predictor.assess(snapshot, offered)
-    utility = policy.utility_at(snapshot)
+    utility = snapshot.utility or policy.utility
     rows: list[dict[str, Any]] = []
     chosen, chosen_utility = None, 0.0
     closest, closest_utility = None, float("-inf")
@@ -97,13 +97,15 @@ def unaffordable(forecast: Forecast, snapshot: Snapshot) -> str | None:
         return f"needs {forecast.seconds.p90:.1f} s at p90, {snapshot.seconds_left:.1f} s left"
     if snapshot.calls_left < 1:
         return "no model call left"
-    action = forecast.action
-    if action.kind in MAKES and snapshot.executions_left < action.n and _executes(snapshot):
-        return f"needs {action.n} executions, {snapshot.executions_left:.0f} left"
+    if lacks_executions(snapshot, forecast.action):
+        return f"needs {forecast.action.n} executions, {snapshot.executions_left:.0f} left"
     return None
 
 
-def _executes(snapshot: Snapshot) -> bool:
+def lacks_executions(snapshot: Snapshot, action: Action) -> bool:
+    """Whether the candidates of an action could not all be executed, in an episode that executes."""
+    if action.kind not in MAKES or snapshot.executions_left >= action.n:
+        return False
     return any(candidate.evidence.execution is not None for candidate in snapshot.candidates)
 
 

@@ -139,19 +139,19 @@ class Policy:
         """The same policy with other allowed actions."""
         return replace(self, actions=tuple(actions))
 
-    def with_choice(self, snapshot: Snapshot) -> Snapshot:
-        """The snapshot with the candidate that the selection rule would answer; unchanged if the predictor chooses."""
-        if self.selection == BY_PREDICTOR or snapshot.chosen is not None or not snapshot.candidates:
-            return snapshot
-        if self.selection == BY_VOTE:
-            chosen = snapshot.tally.best
-        else:
-            chosen = select(snapshot.candidates, self.selection).candidate
-        return snapshot if chosen is None else replace(snapshot, chosen=chosen)
+    def prepare(self, snapshot: Snapshot) -> Snapshot:
+        """The snapshot with the candidate that the selection rule would answer, and the rates in force."""
+        chosen = snapshot.chosen
+        if chosen is None and self.selection != BY_PREDICTOR and snapshot.candidates:
+            if self.selection == BY_VOTE:
+                chosen = snapshot.tally.best
+            else:
+                chosen = select(snapshot.candidates, self.selection).candidate
+        return snapshot.prepared(chosen=chosen, utility=self.utility_at(snapshot))
 
     def select(self, snapshot: Snapshot) -> Candidate | None:
         """The candidate it would answer now, or None without any."""
-        snapshot = self.with_choice(snapshot)
+        snapshot = self.prepare(snapshot)
         return snapshot.get(self.predictor.assess(snapshot, ()).best)
 
     def utility_at(self, snapshot: Snapshot) -> Utility:

@@ -11,6 +11,7 @@ from typing import Any
 
 from tta_langgraph.budget import Budget, BudgetTracker, merge_budget
 from tta_langgraph.decision.tally import Tally
+from tta_langgraph.decision.utility import Utility
 from tta_langgraph.errors import GraphError
 from tta_langgraph.state import Candidate
 
@@ -43,6 +44,8 @@ class Snapshot:
     """How often each action was decided, by name."""
     chosen: Candidate | None = None
     """What a selection rule would answer now; None leaves the choice to the predictor."""
+    utility: Utility | None = None
+    """The exchange rates in force, set by the policy that decides; for predictors that look ahead."""
     context: Mapping[str, float] = field(default_factory=lambda: _NO_CONTEXT)
     """What else is known about the question: `schema_tokens`, `question_chars`, `n_tables`."""
 
@@ -92,6 +95,12 @@ class Snapshot:
     def tally(self) -> Tally:
         """The votes of the candidates."""
         return Tally.of(self.candidates)
+
+    def prepared(self, *, chosen: Candidate | None, utility: Utility) -> Snapshot:
+        """The same moment with a selection rule's choice and the rates in force; what was computed is kept."""
+        made = object.__new__(type(self))
+        made.__dict__.update(self.__dict__, chosen=chosen, utility=utility)
+        return made
 
     @property
     def spent_fraction(self) -> float:
