@@ -30,10 +30,12 @@ class Ours:
 
     name: str = "tta-langgraph"
     """Name in the table."""
+    counts: bool = True
+    """Whether the model counts exactly by itself; else it is a plain client of the server."""
 
     async def start(self, server: ScriptedServer, scenario: Scenario) -> Account:
         """Opens an episode."""
-        model = budgeted(scripted_chat_model(server, max_retries=scenario.client_retries))
+        model = budgeted(scripted_chat_model(server, counts=self.counts, max_retries=scenario.client_retries))
         return _Ours(model, BudgetTracker.start(Budget(tokens=scenario.limit)))
 
 

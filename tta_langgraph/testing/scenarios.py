@@ -50,6 +50,8 @@ class Scenario:
     """What makes it hard."""
     branches: int
     """Branches that run at once."""
+    tokenize_endpoint: bool = True
+    """Whether the server counts tokens for clients that ask it, as vLLM does."""
 
     @property
     def name(self) -> str:
