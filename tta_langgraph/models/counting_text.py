@@ -12,7 +12,7 @@ import math
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -90,12 +90,27 @@ class CountCache:
 
     def get(self, key: str, count: Callable[[], int]) -> int:
         """The remembered count, or the one that `count()` gives."""
-        digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        digest = self._digest(key)
+        known = self._recall(digest)
+        return known if known is not None else self._keep(digest, count())
+
+    async def aget(self, key: str, count: Callable[[], Awaitable[int]]) -> int:
+        """`get` with a count that has to be awaited."""
+        digest = self._digest(key)
+        known = self._recall(digest)
+        return known if known is not None else self._keep(digest, await count())
+
+    def _digest(self, key: str) -> bytes:
+        return blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+    def _recall(self, digest: bytes) -> int | None:
         with self._lock:
-            if (known := self._counts.get(digest)) is not None:
+            known = self._counts.get(digest)
+            if known is not None:
                 self._counts.move_to_end(digest)
-                return known
-        value = count()
+            return known
+
+    def _keep(self, digest: bytes, value: int) -> int:
         with self._lock:
             self._counts[digest] = value
             if len(self._counts) > self._size:
@@ -114,20 +129,21 @@ def encoding_for(model_name: str) -> str:
 def estimate_tokens(text: str) -> int:
     """A cautious estimate of tokens from the shape of the text, for any language and for code.
 
-    Words cost one token per four letters begun, digits one each (several open models split them so), other marks
-    one each, and letters outside ASCII one and a half each.
+    Words cost one token per four letters begun (per one and a half in a run too long to be a word, such as
+    base64), digits one each, as several open models split them, other marks one each, letters outside ASCII two
+    each; a single space belongs to the word that follows.
     """
     total = 0.0
     for piece in _PIECES.finditer(text):
         word, digits, wide, marks = piece.groups()
         if word:
-            total += math.ceil(len(word) / 4)
+            total += math.ceil(len(word) / (4 if len(word) <= _LONGEST_WORD else 1.5))
         elif digits:
             total += len(digits)
         elif wide:
-            total += 1.5 * len(wide)
+            total += 2 * len(wide)
         else:
-            total += 1 if marks.isspace() else len(marks)
+            total += marks != " "
     return math.ceil(total)
 
 
@@ -182,6 +198,7 @@ _PRIMING: Final = 3
 _PER_TOOL: Final = 8
 # An image of unknown size: the most that a high-detail 1024 x 1024 image costs.
 _PER_MEDIA: Final = 1105
+_LONGEST_WORD: Final = 20
 _PIECES: Final = re.compile(r"([A-Za-z]+)|([0-9]+)|([^\W\d_A-Za-z]+|[^\x00-\x7f]+)|(\s+|[^\sA-Za-z0-9])")
 _LOADERS: Final[dict[str, _Loader]] = {}
 _LOCK: Final = threading.Lock()

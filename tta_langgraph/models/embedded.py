@@ -6,11 +6,10 @@ import asyncio
 import hashlib
 import json
 import threading
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
@@ -23,6 +22,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from tta_langgraph.errors import ModelError
+from tta_langgraph.models.counting_text import CountCache
 from tta_langgraph.models.embedded_engine import (
     EmbeddedEngine,
     EngineSettings,
@@ -64,8 +64,9 @@ class EmbeddedChatModel(BaseChatModel):
     """A name in `WEIGHTS`, the path of a `.gguf` file, or its address."""
     context: int = Field(default=16_384, ge=256)
     """Key-value cache shared by all requests in flight (tokens); a single prompt may use all of it."""
-    parallel: int = Field(default=8, ge=1, le=256)
-    """Sequences decoded together; more samples than this in one call take turns."""
+    parallel: int = Field(default=16, ge=1, le=256)
+    """Sequences kept and decoded together. More samples than this in one call take turns; prompts that were
+    answered before stay in the prefix cache of the sequences that are free."""
     threads: int | None = Field(default=None, ge=1)
     """Compute threads; None chooses by the cores this process may use."""
     temperature: float | None = 0.0
@@ -89,7 +90,18 @@ class EmbeddedChatModel(BaseChatModel):
 
     _engine: EmbeddedEngine | None = PrivateAttr(default=None)
     _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
-    _counts: OrderedDict[str, int] = PrivateAttr(default_factory=OrderedDict)
+    _counts: CountCache = PrivateAttr(default_factory=CountCache)
+
+    supports_n: ClassVar[bool] = True
+    """Several samples in one request."""
+    supports_timeout: ClassVar[bool] = True
+    """`timeout` cancels the request in the engine."""
+    reports_exact_usage: ClassVar[bool] = True
+    """Usage is the engine's own count, summed over all samples."""
+    supported_options: ClassVar[frozenset[str]] = frozenset(
+        {"logprobs", "top_logprobs", "seed", "response_format", "extra_body", "min_p", "top_k"}
+    )
+    """Options beyond the common ones that a call may carry."""
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
@@ -159,18 +171,20 @@ class EmbeddedChatModel(BaseChatModel):
             messages: the prompt.
             **kwargs: what the call will get (`tools` and `response_format` can change the prompt).
         """
-        body, key = self._count_request(messages, kwargs)
-        if (known := self._known_count(key)) is not None:
-            return known
-        return self._remember(key, self.engine.post(_COUNT, body))
+        body = self._count_body(messages, kwargs)
+        return self._counts.get(
+            json.dumps(body, sort_keys=True), lambda: int(self.engine.post(_COUNT, body)["input_tokens"])
+        )
 
     async def acount_prompt_tokens(self, messages: Sequence[BaseMessage], **kwargs: Any) -> int:
         """`count_prompt_tokens` for an event loop."""
-        body, key = self._count_request(messages, kwargs)
-        if (known := self._known_count(key)) is not None:
-            return known
+        body = self._count_body(messages, kwargs)
         engine = await self._aengine()
-        return self._remember(key, await engine.apost(_COUNT, body))
+
+        async def ask() -> int:
+            return int((await engine.apost(_COUNT, body))["input_tokens"])
+
+        return await self._counts.aget(json.dumps(body, sort_keys=True), ask)
 
     def get_token_ids(self, text: str) -> list[int]:
         """The model's own tokens of a text."""
@@ -340,24 +354,9 @@ class EmbeddedChatModel(BaseChatModel):
             await asyncio.to_thread(getattr, self, "engine")
         return self.engine
 
-    def _count_request(self, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-        body = request_body(messages, {key: kwargs.get(key) for key in _SHAPES_PROMPT})
-        text = json.dumps(body, sort_keys=True, default=str)
-        return body, hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-    def _known_count(self, key: str) -> int | None:
-        with self._lock:
-            if (known := self._counts.get(key)) is not None:
-                self._counts.move_to_end(key)
-            return known
-
-    def _remember(self, key: str, reply: Mapping[str, Any]) -> int:
-        count = int(reply["input_tokens"])
-        with self._lock:
-            self._counts[key] = count
-            while len(self._counts) > _REMEMBERED_COUNTS:
-                self._counts.popitem(last=False)
-        return count
+    def _count_body(self, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """What shapes the prompt, and nothing else: sampling must not spoil the memory of counts."""
+        return request_body(messages, {key: kwargs.get(key) for key in _SHAPES_PROMPT})
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop, **kwargs)
@@ -378,7 +377,7 @@ def create_embedded_model(
     name_or_path: str | Path = DEFAULT_WEIGHTS,
     *,
     context: int = 16_384,
-    parallel: int = 8,
+    parallel: int = 16,
     threads: int | None = None,
     progress: Progress | None = None,
     **options: Any,
@@ -417,7 +416,6 @@ def create_embedded_model(
 
 
 _COUNT: Final = "/v1/chat/completions/input_tokens"
-_REMEMBERED_COUNTS: Final = 4096
 _SAMPLING: Final = ("temperature", "top_p", "top_k", "min_p", "seed", "max_tokens", "stop")
 _SHAPES_PROMPT: Final = ("tools", "tool_choice", "parallel_tool_calls", "response_format", "extra_body")
 _TOOL_CHOICES: Final = frozenset({"auto", "none", "any", "required"})
