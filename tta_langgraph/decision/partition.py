@@ -12,7 +12,8 @@ Sources: Adaptive-Consistency (arXiv 2305.11860) for stopping on posterior agree
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import lgamma
 
@@ -30,9 +31,9 @@ class PartitionModel:
         PolicyError: a parameter is not positive and finite.
     """
 
-    alpha: float = 0.8
+    alpha: float = 0.45
     """Pseudo-count of right samples."""
-    beta: float = 0.6
+    beta: float = 0.35
     """Pseudo-count of wrong samples."""
     spread: float = 1.2
     """How readily wrong samples invent new answers; small values make wrong answers agree."""
@@ -84,6 +85,49 @@ class PartitionModel:
         normal = lgamma(self.alpha) + lgamma(self.beta) - lgamma(self.alpha + self.beta)
         normal += lgamma(self.alpha + self.beta + n)
         return top + math.log(sum(math.exp(t - top) for t in terms)) - normal
+
+
+def fit_partition(
+    patterns: Sequence[tuple[tuple[int, ...], int]], base: PartitionModel | None = None, *, sweeps: int = 12
+) -> PartitionModel:
+    """Fits the prior to how answers agreed, by maximum likelihood; needs no gold answers.
+
+    A search along one parameter at a time in steps that shrink, on the log scale, held within a factor of 50 of the base:
+    from agreement alone a wrong answer that everybody gives cannot be told from a right one.
+
+    Args:
+        patterns: per question, votes per answer and the number of failures; best from the same number of samples each.
+        base: where to start.
+
+    Raises:
+        PolicyError: no pattern.
+    """
+    if not patterns:
+        raise PolicyError("no patterns", where="fit_partition", remedy="Record some questions with several samples")
+    base = base or PartitionModel()
+    counts: dict[tuple[tuple[int, ...], int], int] = {}
+    for votes, failed in patterns:
+        key = (tuple(sorted(votes)), failed)
+        counts[key] = counts.get(key, 0) + 1
+
+    def loss(model: PartitionModel) -> float:
+        return -sum(times * model.log_likelihood(votes, failed) for (votes, failed), times in counts.items())
+
+    best, least, step = base, loss(base), 2.0
+    for _ in range(sweeps):
+        moved = False
+        for name in ("alpha", "beta", "spread", "fail"):
+            start = getattr(base, name) or 1e-3
+            for factor in (step, 1 / step):
+                value = max(getattr(best, name), 1e-3) * factor
+                if not start / 50 <= value <= start * 50:
+                    continue
+                tried = replace(best, **{name: value})
+                if (found := loss(tried)) < least - 1e-9:
+                    best, least, moved = tried, found, True
+        if not moved:
+            step = 1 + (step - 1) / 2
+    return best
 
 
 EXACT = 4

@@ -1,8 +1,8 @@
 """Where to spend a mean budget of samples: agreement curves per pattern of the first samples. Needs no gold answers.
 
-Source: PETS, *Principled and Efficient Test-time Self-consistency* allocation: the chance that the majority of k samples
-is the majority of all of them follows A(k) = Φ(a·√k + b) per agreement pattern of the first samples; a mean budget is
-given out greedily.
+Source: *PETS: A Principled Framework Towards Optimal Trajectory Allocation for Efficient Test-Time Self-Consistency*
+(arXiv 2602.16745). The chance that the majority of k samples is that of infinitely many follows A(k) = Φ(a·√k + b) per
+agreement pattern of the first samples, and a mean budget is given out greedily.
 """
 
 from __future__ import annotations

@@ -22,9 +22,9 @@ TRANSITION_PRIORS: Mapping[str, tuple[float, float]] = {
 """(p_fix, p_break) by `action|state` or `action`."""
 
 PARTITION_PRIORS: Mapping[str, Mapping[str, float]] = {
-    "sql": {"alpha": 0.8, "beta": 0.6, "spread": 1.2, "fail": 0.6},
+    "sql": {"alpha": 0.45, "beta": 0.35, "spread": 1.2, "fail": 0.6},
     # Free answers do not fail, and wrong ones are more varied.
-    "text": {"alpha": 0.8, "beta": 0.6, "spread": 2.0, "fail": 0.05},
+    "text": {"alpha": 0.5, "beta": 0.35, "spread": 2.0, "fail": 0.05},
 }
 """Prior of the agreement model by task."""
 

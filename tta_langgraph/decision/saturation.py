@@ -40,7 +40,7 @@ class Saturation:
 
     def at(self, n: float) -> float:
         """F(n)."""
-        return self.limit * (1 - (1 - self.p) ** n)
+        return float(self.limit * (1 - (1 - self.p) ** n))
 
     def marginal(self, n: int) -> float:
         """F(n+1) − F(n) = F_max · p · (1 − p)^n."""

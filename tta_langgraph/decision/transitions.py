@@ -8,12 +8,13 @@ Source: *Finding the Sweet Spot* (arXiv 2510.20653) for rounds and feedback kind
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tta_langgraph.decision.actions import Action
 from tta_langgraph.decision.agreement import Agreement
+from tta_langgraph.decision.experience import Experience
 from tta_langgraph.decision.forecasts import Assessment, Forecast
 from tta_langgraph.decision.predictor import Predictor, predictor_from_dict, predictor_to_dict, register
 from tta_langgraph.decision.priors import TRANSITION_PRIORS
@@ -85,6 +86,21 @@ class Transition:
     """The best answer was right before."""
     after: bool
     """The best answer was right after."""
+
+
+def observed(experiences: Iterable[Experience]) -> Iterator[Transition]:
+    """The transitions in recorded steps, the answer chosen by vote before and after."""
+    for e in experiences:
+        before, after = e.snapshot.tally.best, e.after.tally.best
+        if before is not None and after is not None:
+            yield Transition(
+                action=e.action,
+                model=before.model,
+                state=state_of(before),
+                round=before.round,
+                before=before.id in e.right,
+                after=after.id in e.right,
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +197,7 @@ class Transitions:
         if not own:
             return base
         best = snapshot.get(base.best)
-        state, model, rounds = _state(best), best.model if best else "", best.round if best else 0
+        state, model, rounds = state_of(best), best.model if best else "", best.round if best else 0
         found = dict(base.forecasts)
         for action in own:
             known = found.get(action)
@@ -211,7 +227,8 @@ def _levels(name: str, model: str, state: str, rounds: int) -> tuple[str, ...]:
     return (f"{name}|{model}|{state}|{rounds}", f"{name}|{model}|{state}|*", f"{name}|*|{state}|*")
 
 
-def _state(candidate: Candidate | None) -> str:
+def state_of(candidate: Candidate | None) -> str:
+    """`failed`, `ran` or `unknown`: what is known about a candidate."""
     execution = candidate.evidence.execution if candidate is not None else None
     if execution is None:
         return "unknown"
