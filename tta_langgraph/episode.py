@@ -16,7 +16,7 @@ from contextvars import copy_context
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, convert_to_messages
 from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.runnables import Runnable, RunnableConfig
 
@@ -215,7 +215,7 @@ class _Performer:
         with call_options(CallOptions(source=ask.source, final=ask.final, spent=spent)):
             try:
                 if ask.n == 1 or adapter.takes_n:
-                    results = [model.generate([list(ask.messages)], stop=ask.stop, **options)]
+                    results = [model.generate([convert_to_messages(list(ask.messages))], stop=ask.stop, **options)]
                 else:
                     singles = tuple(_Single(model, ask, options) for _ in range(ask.n))
                     with ThreadPoolExecutor(min(ask.n, PARALLEL_THREADS)) as threads:
@@ -231,7 +231,8 @@ class _Performer:
         with call_options(CallOptions(source=ask.source, final=ask.final, spent=spent)):
             try:
                 repeats = 1 if ask.n == 1 or adapter.takes_n else ask.n
-                calls = [model.agenerate([list(ask.messages)], stop=ask.stop, **options) for _ in range(repeats)]
+                messages = convert_to_messages(list(ask.messages))
+                calls = [model.agenerate([messages], stop=ask.stop, **options) for _ in range(repeats)]
                 results = _kept(await asyncio.gather(*calls, return_exceptions=True))
             except Exception as error:
                 raise _as_model_error(error, adapter) from error
@@ -305,7 +306,8 @@ class _Single:
         self._model, self._ask, self._options = model, ask, options
 
     def __call__(self) -> LLMResult:
-        return self._model.generate([list(self._ask.messages)], stop=self._ask.stop, **self._options)
+        messages = convert_to_messages(list(self._ask.messages))
+        return self._model.generate([messages], stop=self._ask.stop, **self._options)
 
 
 def _prepared(ask: Ask) -> tuple[BudgetedChatModel, Adapter, dict[str, Any]]:

@@ -40,7 +40,9 @@ def child(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def kill_in_third_call_and_resume(saver: str, thread: str, clock: str, pause: float = 0.0) -> tuple[dict[str, Any], Any]:
+def kill_in_third_call_and_resume(
+    saver: str, thread: str, clock: str, pause: float = 0.0
+) -> tuple[dict[str, Any], Any]:
     """Runs until the third call hangs, kills the process, and resumes in a new one."""
     hang = True
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +19,7 @@ class Counted:
     count: int
     """Prompt tokens by the model's counter."""
     bound: int
-    """What is reserved: the count itself where it is exact, else the count times the learned safety margin."""
+    """What is reserved: the count itself where it is exact, else the count with its learned safety margin."""
     counter: TokenCounter
     """Who counted."""
     margin: SafetyMargin
@@ -36,4 +35,4 @@ def count_prompt(model: BaseChatModel, messages: Sequence[BaseMessage], **kwargs
     counter = counter_for(model)
     count = counter.count_messages(messages, **kwargs)
     margin = margin_for(model)
-    return Counted(count, math.ceil(count * margin.factor), counter, margin)
+    return Counted(count, margin.bound(count), counter, margin)

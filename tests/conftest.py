@@ -1,0 +1,26 @@
+"""What many tests need: a small real database."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> str:
+    """URL of a SQLite database with two related tables and a few rows."""
+    path = tmp_path / "shop.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.executescript(
+            """
+            CREATE TABLE customers (id INTEGER PRIMARY KEY, name TEXT NOT NULL, city TEXT);
+            CREATE TABLE orders (
+                id INTEGER PRIMARY KEY, customer_id INTEGER REFERENCES customers (id), total REAL, placed_on TEXT
+            );
+            INSERT INTO customers VALUES (1, 'Ada', 'Berlin'), (2, 'Grace', 'Paris'), (3, 'Edsger', NULL);
+            INSERT INTO orders VALUES (1, 1, 12.5, '2024-01-02'), (2, 1, 7.25, '2024-02-03'), (3, 2, 99.0, '2024-02-04');
+            """
+        )
+    return f"sqlite:///{path}"
