@@ -15,8 +15,8 @@ from tta_langgraph.traces.codec import check_schema, from_json, from_plain, to_j
 from tta_langgraph.traces.model import Attempt, Judgement, Pool, Trace
 
 try:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]
 except ImportError as error:  # pragma: no cover - exercised where the extra is not installed
     raise TraceError(
         "Parquet needs pyarrow", where="export", remedy="Install it with: pip install 'tta-langgraph[report]'"
