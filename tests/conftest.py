@@ -20,7 +20,8 @@ def shop(tmp_path: Path) -> str:
                 id INTEGER PRIMARY KEY, customer_id INTEGER REFERENCES customers (id), total REAL, placed_on TEXT
             );
             INSERT INTO customers VALUES (1, 'Ada', 'Berlin'), (2, 'Grace', 'Paris'), (3, 'Edsger', NULL);
-            INSERT INTO orders VALUES (1, 1, 12.5, '2024-01-02'), (2, 1, 7.25, '2024-02-03'), (3, 2, 99.0, '2024-02-04');
+            INSERT INTO orders VALUES (1, 1, 12.5, '2024-01-02'), (2, 1, 7.25, '2024-02-03');
+            INSERT INTO orders VALUES (3, 2, 99.0, '2024-02-04');
             """
         )
     return f"sqlite:///{path}"

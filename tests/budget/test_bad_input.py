@@ -11,7 +11,6 @@ from tta_langgraph import (
     BudgetError,
     BudgetExceededError,
     BudgetTracker,
-    Policy,
     budget_block,
     budget_scope,
     budgeted,
@@ -19,6 +18,7 @@ from tta_langgraph import (
 from tta_langgraph.budget import DIMENSIONS, Charge, Usage
 from tta_langgraph.errors import ModelError, TTAError
 from tta_langgraph.graphs import create_text_to_sql_graph
+from tta_langgraph.nodes import Sample
 from tta_langgraph.testing import ScriptedServer, scripted_chat_model
 
 
@@ -80,10 +80,10 @@ def test_only_chat_models_can_be_budgeted() -> None:
 
 def test_on_exhausted_raise_gives_the_dimension_and_the_figures(shop: str) -> None:
     with ScriptedServer(script=lambda _: "SELECT count(*) FROM customers") as server:
-        policy = Policy.static("best_of", 3)
-        graph = create_text_to_sql_graph(scripted_chat_model(server), shop, policy=policy).compile()
+        sample = Sample(model=scripted_chat_model(server), n=1)
+        spent = sample.invoke({"question": "How many?", "budget": Budget(model_calls=1, on_exhausted="raise")})
         with pytest.raises(BudgetExceededError) as caught:
-            graph.invoke({"question": "How many?", "budget": Budget(model_calls=1, on_exhausted="raise")})
+            sample.invoke({"question": "How many?", "budget": spent["budget"]})
         assert caught.value.dimension == "model_calls"
         assert caught.value.spent == caught.value.limit == 1
 
