@@ -95,7 +95,7 @@ def record(
     store: TraceStore | str | Path,
     *,
     recording: str = "",
-    judge: BaseChatModel | None = None,
+    judge: Model | None = None,
     executor: Literal["local", "ray"] = "local",
     concurrency: int = 1,
     workers: int | None = None,
@@ -165,7 +165,7 @@ async def arecord(
     store: TraceStore | str | Path,
     *,
     recording: str = "",
-    judge: BaseChatModel | None = None,
+    judge: Model | None = None,
     concurrency: int = 1,
     resume: bool = True,
     progress: Callable[[Progress], None] | None = None,
@@ -175,13 +175,18 @@ async def arecord(
     """Twin of `record` for event loops; see there."""
     if concurrency < 1:
         raise TraceError(f"concurrency={concurrency}", where="record", remedy="Give at least 1")
-    answering = model if isinstance(model, BaseChatModel) else model()
+    answering = made(model)
     with _opened(store) as target:
         session = _Session(
-            databases=databases, model=answering, judge=judge or answering, grid=grid, store=target,
-            recording=recording, progress=progress, stop=stop_event or threading.Event(), latency=latency,
+            databases=databases, model=answering, judge=answering if judge is None else made(judge), grid=grid,
+            store=target, recording=recording, progress=progress, stop=stop_event or threading.Event(), latency=latency,
         )  # fmt: skip
         return await session.run(questions, concurrency=concurrency, resume=resume)
+
+
+def made(model: Model) -> BaseChatModel:
+    """The model, made if a function was given."""
+    return model if isinstance(model, BaseChatModel) else model()
 
 
 class _Session:
