@@ -317,6 +317,11 @@ def test_the_tokenize_endpoint_can_be_missing() -> None:
         assert httpx.post(f"http://127.0.0.1:{server.port}/tokenize", json={"prompt": "x"}).status_code == 404
 
 
+def test_the_tokenize_endpoint_can_be_slower_than_its_client_waits() -> None:
+    with ScriptedServer(tokenize_latency=30) as server, pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"http://127.0.0.1:{server.port}/tokenize", json={"prompt": "x"}, timeout=0.1)
+
+
 def test_models_are_listed() -> None:
     with ScriptedServer(model="tiny", max_model_len=512) as server:
         [card] = httpx.get(f"{server.base_url}/models").json()["data"]

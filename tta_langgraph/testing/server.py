@@ -31,6 +31,7 @@ class ScriptedServer:
         model: name of the served model.
         max_model_len: context length, tokens; a longer prompt is refused with status 400, as vLLM does.
         tokenize_endpoint: whether `/tokenize` exists.
+        tokenize_latency: seconds until `/tokenize` answers.
 
     Example:
         >>> with ScriptedServer(["SELECT 1"]) as server:
@@ -51,6 +52,7 @@ class ScriptedServer:
         model: str = "scripted",
         max_model_len: int = 32_768,
         tokenize_endpoint: bool = True,
+        tokenize_latency: float = 0.0,
     ) -> None:
         self.latency = latency
         """Seconds until the first token."""
@@ -62,6 +64,8 @@ class ScriptedServer:
         """Context length, tokens."""
         self.tokenize_endpoint = tokenize_endpoint
         """Whether `/tokenize` exists."""
+        self.tokenize_latency = tokenize_latency
+        """Seconds until `/tokenize` answers."""
         self.port = 0
         """Port it listens on; 0 while it does not run."""
         self.peak_in_flight = 0
@@ -207,6 +211,7 @@ class ScriptedServer:
             case "GET", "/models":
                 exchange.respond_json(200, {"object": "list", "data": [self._model_card()]})
             case "POST", "/tokenize" if self.tokenize_endpoint:
+                await asyncio.sleep(self.tokenize_latency)
                 self._tokenize(exchange)
             case "GET", "/health":
                 exchange.respond(200, b"", "text/plain")
