@@ -15,7 +15,6 @@ from tta_langgraph.traces.metrics import (
     coverage_curve,
     energy_per_token,
     fit_coverage,
-    fit_saturation,
     frontier_cost_of_pass,
     pass_at_k,
     price_reversals,
@@ -53,19 +52,6 @@ def test_a_coverage_curve_gives_back_the_parameters_it_was_made_from() -> None:
 def test_a_flat_coverage_curve_is_refused_with_a_remedy() -> None:
     with pytest.raises(TraceError, match="Record more"):
         fit_coverage([1, 2, 4], [1.0, 1.0, 1.0])
-
-
-def test_saturation_gives_back_the_parameters_it_was_made_from() -> None:
-    ns = np.arange(1, 12)
-    found = fit_saturation(ns, 0.8 * (1 - 0.6**ns))
-    assert (found.ceiling, found.p) == pytest.approx((0.8, 0.4), rel=1e-4)
-
-
-@pytest.mark.parametrize("price", [0.3, 0.1, 0.01, 0.0005])
-def test_saturation_stops_after_the_last_sample_that_earns_its_price(price: float) -> None:
-    found = fit_saturation(np.arange(1, 12), 0.8 * (1 - 0.6 ** np.arange(1, 12)))
-    gains = np.diff(np.concatenate([[0.0], found(np.arange(1, 200))]))
-    assert found.stop_at(price) == int(np.sum(gains >= price))
 
 
 def test_cost_of_pass_is_the_expected_cost_of_trying_until_it_is_right() -> None:

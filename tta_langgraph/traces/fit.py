@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
 from tta_langgraph.decision import Action, Option, Policy, Utility
-from tta_langgraph.decision.learning import fit_learned
 from tta_langgraph.decision.policy import BY_PREDICTOR
 from tta_langgraph.errors import TraceError
+from tta_langgraph.traces.fit_candidates import SELECTION, Kind, Learner, choose
 from tta_langgraph.traces.fit_explore import explore, recorded_actions
 from tta_langgraph.traces.model import Pool
 from tta_langgraph.traces.replay import Progress
@@ -59,10 +60,10 @@ def fit(
     *,
     utility: Utility | None = None,
     actions: Sequence[Option | Action | str] | None = None,
-    selection: str = BY_PREDICTOR,
-    ahead: bool = True,
-    episodes: int = 8,
-    max_steps: int = 12,
+    predictor: Kind | Literal["auto"] = "auto",
+    selection: str | None = None,
+    episodes: int = 6,
+    max_steps: int = 10,
     folds: int = 5,
     seed: int = 0,
     measure: Measure = "tokens",
@@ -72,14 +73,16 @@ def fit(
     """Learns a policy from recorded pools: which answer to give, when it is right, and what each action adds.
 
     Random actions are played on every question, several times with the samples in another order; models are fitted on
-    the steps and checked on databases they did not see. Give it the `fit` side only (see `split`).
+    the steps. Give it the `fit` side only (see `split`); where a choice has to be made, it is made on databases held
+    out within that side.
 
     Args:
         pools: recorded questions, or their columns.
         utility: the exchange rates the policy starts with; `tune` finds those of a budget.
         actions: what it may do; by default all that were recorded.
-        selection: `predictor` lets the policy choose the most probable answer, a preset of `select` keeps to a vote.
-        ahead: learn the value of going on as well as possible (fitted Q-iteration), not only of the next step.
+        predictor: `fitted_value` (learned, looking ahead), `learned` (one step), `transitions` (counts and agreement),
+            `vote_stability` (samples only), or `auto`: the one with the best frontier on held-out databases.
+        selection: how the answer is chosen: `predictor` or a preset of `select`; by default what suits the predictor.
         episodes: random episodes per question.
         max_steps: steps per random episode at most.
         folds: for the held-out figures; a database is never in two.
@@ -105,39 +108,46 @@ def fit(
     """
     table = pools if isinstance(pools, Columns) else columns(pools, measure=measure)
     options = [Option.coerce(a) for a in (actions if actions is not None else recorded_actions(table))]
-    steps = list(explore(table, [o.action for o in options], episodes=episodes, max_steps=max_steps, seed=seed))
-    if not steps:
-        raise TraceError(
-            "nothing but first answers was recorded",
-            where="fit",
-            remedy="Record samples, reflections, verdicts or a larger model's answers: tta record --help",
-        )
-    _tell(progress, 1)
-    lesson = fit_learned(steps, k=folds, seed=seed, rank=selection == BY_PREDICTOR)
-    _tell(progress, 2)
-    predictor: Any = lesson.predictor
-    if ahead:
-        from tta_langgraph.decision.ahead import fit_ahead
+    rates, done, stages = utility or Utility(), 0, 4 if predictor == "auto" else 2
 
-        predictor = fit_ahead(lesson, steps)
-    _tell(progress, 3)
-    seen = {step.action.name for step in steps}
-    notes = {
-        "fitted_on": {"questions": len(table), "databases": sorted(set(table.db_ids)), "measure": table.measure},
-        "held_out": lesson.notes,
-        "seed": seed,
-    }
-    return Policy(
-        predictor=predictor,
-        utility=utility or Utility(),
-        actions=[option for option in options if option.action.name in seen],
-        selection=selection,
-        max_steps=max(max_steps, 2),
-        name=name,
-        notes=notes,
-    )
+    def tell() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, stages)
 
+    def make(side: Columns, kinds: Sequence[Kind]) -> dict[Kind, Policy]:
+        played = [o.action for o in options]
+        steps = list(explore(side, played, episodes=episodes, max_steps=max_steps, seed=seed))
+        if not steps:
+            raise TraceError(
+                "nothing but first answers was recorded",
+                where="fit",
+                remedy="Record samples, reflections, verdicts or a larger model's answers: tta record --help",
+            )
+        tell()
+        seen = {str(step.action) for step in steps}
+        found = {}
+        rank = selection in (None, BY_PREDICTOR)
+        for kind, (made, notes) in Learner(steps, folds, seed).predictors(kinds, rank=rank).items():
+            found[kind] = Policy(
+                predictor=made,
+                utility=rates,
+                actions=[option for option in options if str(option.action) in seen],
+                selection=selection or SELECTION[kind],
+                max_steps=max(max_steps, 2),
+                name=name,
+                notes={"predictor": kind, "held_out": notes, "seed": seed},
+            )
+        return found
 
-def _tell(progress: Progress | None, done: int) -> None:
-    if progress is not None:
-        progress(done, 3)
+    scores: dict[str, float] = {}
+    if predictor == "auto":
+        a, b = split(replace(table, splits=("",) * len(table)), seed=seed)
+        kind, scores = choose([(a, b), (b, a)], make, seed=seed)
+    else:
+        kind = predictor
+    policy = make(table, [kind])[kind]
+    tell()
+    fitted_on = {"questions": len(table), "databases": sorted(set(table.db_ids)), "measure": table.measure}
+    return replace(policy, notes={**policy.notes, "fitted_on": fitted_on, "chosen_by_replay": scores})

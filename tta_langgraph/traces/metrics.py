@@ -96,63 +96,6 @@ def fit_coverage(ks: ArrayLike, coverage: ArrayLike) -> CoverageFit:
     return CoverageFit(a=float(found.x[0]), b=float(found.x[1]), error=float(np.sqrt(np.mean(found.fun**2))))
 
 
-@dataclass(frozen=True, kw_only=True)
-class SaturationFit:
-    """Parallel scaling that saturates: `ceiling · (1 − (1 − p)^N)` (TTSPM)."""
-
-    ceiling: float
-    """What unlimited samples reach, 0 to 1."""
-    p: float
-    """Chance that one sample solves a question that can be solved."""
-    error: float
-    """Root mean square error of the fit."""
-
-    def __call__(self, n: ArrayLike) -> Floats:
-        """Accuracy or coverage after `n` samples."""
-        return self.ceiling * (1.0 - (1.0 - self.p) ** np.asarray(n, float))
-
-    def stop_at(self, price: float) -> int:
-        """Largest number of samples whose last one still gains at least `price` (in accuracy per sample)."""
-        first = self.ceiling * self.p
-        if price <= 0:
-            raise TraceError(
-                "the price of a sample must be above 0",
-                where="SaturationFit.stop_at",
-                remedy="Give accuracy per sample",
-            )
-        if first < price:
-            return 0
-        if self.p >= 1:
-            return 1
-        return 1 + int(np.floor(np.log(price / first) / np.log(1 - self.p) + 1e-12))
-
-
-def fit_saturation(ns: ArrayLike, values: ArrayLike) -> SaturationFit:
-    """Fits `ceiling · (1 − (1 − p)^N)` by least squares to values in [0, 1] at two or more numbers of samples.
-
-    Raises:
-        TraceError: fewer than two different numbers of samples.
-    """
-    from scipy.optimize import least_squares
-
-    x, y = np.asarray(ns, float), np.asarray(values, float)
-    if len(set(x)) < 2:
-        raise TraceError(
-            "a saturation curve needs two numbers of samples", where="fit_saturation", remedy="Record more samples"
-        )
-    top = float(np.clip(y.max(), 1e-6, 1.0))
-
-    def misfit(p: Floats) -> Floats:
-        return np.asarray(p[0] * (1 - (1 - p[1]) ** x) - y)
-
-    found = least_squares(
-        misfit,
-        x0=(top, float(np.clip(y[np.argmin(x)] / top, 1e-3, 1 - 1e-6))),
-        bounds=((0.0, 0.0), (1.0, 1.0)),
-    )
-    return SaturationFit(ceiling=float(found.x[0]), p=float(found.x[1]), error=float(np.sqrt(np.mean(found.fun**2))))
-
-
 def coverage_curve(counts: Sequence[tuple[int, int]], ks: Sequence[int]) -> Floats:
     """Mean pass@k over questions given as (samples, right ones); questions with fewer than k samples are left out."""
     rows = np.asarray(counts, int).reshape(-1, 2)

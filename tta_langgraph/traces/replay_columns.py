@@ -78,7 +78,7 @@ class Columns:
         return Block(self, first, last)
 
     def attempts(self, question: int) -> list[Attempt]:
-        """The attempts of a question. An answer's text is not kept; its key stands for it. Verdicts are left out."""
+        """The attempts of a question, without verdicts. For an answer's text stands its key, or a stand-in."""
         block = self.block(question, question + 1)
         return [block.attempt(row) for row in range(block.start, block.stop)]
 
@@ -152,6 +152,7 @@ class Block:
             executed=None if ran < 0 else bool(ran),
             error_kind=value["error_kind"][i] or None,
             request=f"r{value['request'][i]}",
+            answer=None if not value["answered"][i] else f"k{key}" if key >= 0 else f"answer {row - start}",
             logprobs=stats,
             **{name: value[name][i] for name in SAME},
         )
@@ -220,6 +221,7 @@ def _append(pool: Pool, base: int, lists: dict[str, list[Any]], vocabulary: dict
             lists[name].append(getattr(attempt, name))
         lists["parent"].append(-1 if attempt.parent is None else base + position[attempt.parent])
         lists["key"].append(-1 if attempt.key is None else keys.setdefault(attempt.key, len(keys)))
+        lists["answered"].append(any(v is not None for v in (attempt.answer, attempt.key, attempt.executed)))
         lists["executed"].append(-1 if attempt.executed is None else int(attempt.executed))
         lists["request"].append(requests.setdefault(attempt.request or f"?{index}", len(requests)))
         stats = attempt.logprobs
@@ -287,6 +289,7 @@ SPEC: Mapping[str, type[np.generic]] = {
     "parent": np.int32,
     "key": np.int32,
     "executed": np.int8,
+    "answered": np.bool_,
     "request": np.int32,
     **{"lp_" + f.name: np.float32 for f in fields(LogprobStats)},
     "verdict": np.float32,

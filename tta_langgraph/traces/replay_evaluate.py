@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from tta_langgraph.budget import Budget
 from tta_langgraph.decision import Policy
 from tta_langgraph.traces.frontier import Comparison, Frontier, Point, compare, frontier
@@ -16,6 +14,7 @@ from tta_langgraph.traces.model import Pool
 from tta_langgraph.traces.replay import Progress, replay
 from tta_langgraph.traces.replay_columns import Columns, Measure, columns
 from tta_langgraph.traces.replay_draws import order
+from tta_langgraph.traces.replay_prices import price_grid
 from tta_langgraph.traces.replay_result import Outcomes
 from tta_langgraph.traces.strategies import RULES, Bench, oracle_curve, statics
 from tta_langgraph.traces.tune import scaled
@@ -158,7 +157,7 @@ def evaluate(
     table = pools if isinstance(pools, Columns) else columns(pools, measure=measure)
     limits = None if budget is None else Budget.coerce(budget)
     bench = Bench(table, order(table, repeats=repeats, seed=seed))
-    sweep = list(prices) if prices is not None else default_prices(bench)
+    sweep = list(prices) if prices is not None else price_grid(bench)
     own = policy.utility.per_token or 1e-9
 
     def priced(price: float) -> Policy:
@@ -187,9 +186,3 @@ def evaluate(
         budget=limits,
         notes={"measure": table.measure, "seed": str(seed), "repeats": str(repeats), **(notes or {})},
     )
-
-
-def default_prices(bench: Bench, points: int = 16) -> list[float]:
-    """Prices per token from "a first answer's worth of tokens must be certain to help" to almost free."""
-    step = float(np.mean(bench.sequence.tokens[:, 0])) or 1.0
-    return [float(p) for p in np.geomspace(1.0, 2e-4, points) / step]

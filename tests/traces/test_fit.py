@@ -1,0 +1,147 @@
+"""Fitting: a policy learned from recordings finds what the best policy does, on databases it never saw."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from replay_worlds import repairable, two_kinds
+
+from tta_langgraph.decision import Policy, Utility
+from tta_langgraph.errors import PolicyError, TraceError
+from tta_langgraph.traces.fit import fit, split
+from tta_langgraph.traces.fit_explore import explore, recorded_actions
+from tta_langgraph.traces.model import Attempt, Pool
+from tta_langgraph.traces.replay import replay
+from tta_langgraph.traces.replay_columns import columns
+from tta_langgraph.traces.tune import tune
+
+pytest.importorskip("sklearn", reason="fitting needs scikit-learn (extra: learn)")
+
+
+@pytest.fixture(scope="module")
+def repaired() -> Policy:
+    return fit(columns(repairable(160)), utility=Utility(per_token=1e-4, per_second=0), episodes=3, predictor="learned")
+
+
+def test_a_split_never_divides_a_database_and_gives_each_side_its_share() -> None:
+    fitting, testing = split(columns(two_kinds(120, databases=10)))
+    assert not set(fitting.db_ids) & set(testing.db_ids)
+    assert len(fitting) + len(testing) == 120
+    assert 0.3 <= len(testing) / 120 <= 0.7
+
+
+def test_the_recorded_split_wins() -> None:
+    pools = [replace(p, split="test" if p.db_id == "db0" else "fit") for p in two_kinds(40)]
+    fitting, testing = split(columns(pools))
+    assert set(testing.db_ids) == {"db0"}
+    assert "db0" not in fitting.db_ids
+
+
+def test_one_database_cannot_be_split() -> None:
+    with pytest.raises(TraceError, match="at least two databases"):
+        split(columns(two_kinds(10, databases=1)))
+
+
+def test_the_actions_are_those_that_were_recorded() -> None:
+    assert [str(a) for a in recorded_actions(columns(repairable()))] == ["reflect:execution", "judge"]
+    assert [str(a) for a in recorded_actions(columns(two_kinds()))] == ["resample(1)", "resample(2)", "resample(4)"]
+
+
+def test_exploration_reports_what_each_step_cost_and_who_was_right() -> None:
+    pools = repairable(30)
+    table, repaired_at = columns(pools), {pool.question_id: pool.attempts[1].correct for pool in pools}
+    for step in explore(table, recorded_actions(table), episodes=2):
+        if step.action.name == "judge":
+            assert step.tokens == 55
+            assert len(step.after.candidates) == len(step.snapshot.candidates)
+        else:
+            assert step.tokens == 180
+            child = step.after.candidates[-1]
+            assert (child.id in step.right) == repaired_at[step.question]
+
+
+def test_a_fitted_policy_repairs_failures_and_leaves_right_answers_alone(repaired: Policy) -> None:
+    unseen = replay(repairable(100, seed=9), repaired, keep=True)
+    assert unseen.accuracy > 0.9  # half are right at once, nine in ten of the others can be repaired
+    for decisions in unseen.decisions:
+        first = decisions[0]
+        if first.features["executed"] == 1.0:
+            assert first.action == "stop"
+        else:
+            assert any(d.action == "reflect:execution" for d in decisions)
+
+
+def test_a_fitted_policy_does_not_pay_for_samples_that_never_help() -> None:
+    policy = fit(
+        columns(two_kinds(120)), utility=Utility(per_token=1e-4, per_second=0), episodes=3, predictor="learned"
+    )
+    unseen = replay(two_kinds(60, seed=5), policy)
+    assert unseen.calls.mean() < 1.1
+
+
+def test_a_policy_file_replays_to_the_same_numbers(repaired: Policy, tmp_path: Path) -> None:
+    again = Policy.load(repaired.save(tmp_path / "policy.json"))
+    pools = repairable(40, seed=3)
+    np.testing.assert_array_equal(replay(pools, repaired).tokens, replay(pools, again).tokens)
+    np.testing.assert_array_equal(replay(pools, repaired).p_correct, replay(pools, again).p_correct)
+
+
+def test_the_fit_says_what_it_saw_and_how_well_it_did_on_unseen_databases(repaired: Policy) -> None:
+    assert repaired.notes["fitted_on"]["questions"] == 160
+    assert repaired.notes["held_out"]["now"]["auc"] > 0.95  # whether it ran decides everything here
+
+
+def test_the_predictor_is_chosen_by_replay_on_databases_held_out() -> None:
+    policy = fit(columns(repairable(120)), utility=Utility(per_token=1e-4, per_second=0), episodes=2)
+    scores = policy.notes["chosen_by_replay"]
+    assert set(scores) == {"fitted_value", "learned", "transitions"}
+    assert scores[policy.notes["predictor"]] == pytest.approx(max(scores.values()), abs=1e-4)
+    assert replay(repairable(60, seed=7), policy).accuracy > 0.9
+
+
+def test_first_answers_alone_teach_nothing() -> None:
+    alone = [Pool(question_id=f"q{i}", db_id=f"d{i}", attempts=(Attempt(id="g", action="generate"),)) for i in range(4)]
+    with pytest.raises(TraceError, match="nothing but first answers"):
+        fit(alone)
+
+
+@pytest.mark.parametrize("tokens", [200.0, 320.0])
+def test_tuning_meets_a_mean_budget_and_uses_it(repaired: Policy, tokens: float) -> None:
+    found = tune(repaired, repairable(80, seed=2), tokens=tokens, repeats=1)
+    assert found.met
+    assert found.outcomes.mean_tokens <= tokens
+    assert found.reached == found.outcomes.mean_tokens
+    if tokens > 300:
+        assert found.outcomes.accuracy > 0.9
+
+
+def test_tuning_for_an_accuracy_finds_the_cheapest_prices_that_reach_it(repaired: Policy) -> None:
+    found = tune(repaired, repairable(80, seed=2), accuracy=0.9, repeats=1)
+    assert found.met
+    assert found.outcomes.accuracy >= 0.9
+    assert found.outcomes.mean_tokens < 130 + 180 + 55
+
+
+def test_a_target_out_of_reach_is_reported_not_pretended(repaired: Policy) -> None:
+    found = tune(repaired, repairable(40), tokens=10, repeats=1)
+    assert not found.met
+    assert found.reached == pytest.approx(130)
+    assert "not met" in str(found)
+
+
+def test_tuning_needs_exactly_one_sensible_target(repaired: Policy) -> None:
+    pools = repairable(20)
+    with pytest.raises(PolicyError, match="exactly one"):
+        tune(repaired, pools)
+    with pytest.raises(PolicyError, match="exactly one"):
+        tune(repaired, pools, tokens=100, accuracy=0.5)
+    with pytest.raises(PolicyError, match="positive"):
+        tune(repaired, pools, tokens=-1)
+    with pytest.raises(PolicyError, match="no price"):
+        tune(Policy.one_shot(), pools, tokens=100)

@@ -1,0 +1,143 @@
+"""The predictors that can be learned from a recording, and the choice among them by replay on databases held out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from tta_langgraph.decision import Agreement, Policy, Predictor, Transition, Transitions, TransitionTable
+from tta_langgraph.decision.calibration import fit_platt
+from tta_langgraph.decision.cost_fitting import fit_costs
+from tta_langgraph.decision.experience import Experience
+from tta_langgraph.decision.learning import Lesson, fit_learned
+from tta_langgraph.decision.partition import fit_partition
+from tta_langgraph.decision.policy import BY_PREDICTOR, BY_VOTE
+from tta_langgraph.decision.value_fitting import fit_ahead
+from tta_langgraph.decision.vote_stability import VoteStability, confidence
+from tta_langgraph.errors import PolicyError
+from tta_langgraph.traces.frontier import frontier
+from tta_langgraph.traces.replay import replay
+from tta_langgraph.traces.replay_columns import Columns
+from tta_langgraph.traces.replay_draws import order
+from tta_langgraph.traces.replay_prices import price_grid
+from tta_langgraph.traces.strategies import Bench
+from tta_langgraph.traces.tune import scaled
+
+Kind = Literal["fitted_value", "learned", "transitions", "vote_stability"]
+KINDS: tuple[Kind, ...] = ("fitted_value", "learned", "transitions", "vote_stability")
+"""From the most to the least that is learned; of equals the later one is kept."""
+
+
+@dataclass(frozen=True)
+class Learner:
+    """Makes predictors from steps; lessons are shared between those that need them."""
+
+    steps: Sequence[Experience]
+    """What was explored."""
+    folds: int = 5
+    """For held-out figures."""
+    seed: int = 0
+    """Of the folds."""
+
+    def predictors(self, kinds: Sequence[Kind], *, rank: bool) -> dict[Kind, tuple[Predictor, dict[str, Any]]]:
+        """Predictors by kind with their held-out figures; kinds that the steps cannot teach are left out."""
+        found: dict[Kind, tuple[Predictor, dict[str, Any]]] = {}
+        lesson: Lesson | None = None
+        if "learned" in kinds or "fitted_value" in kinds:
+            lesson = fit_learned(self.steps, k=self.folds, seed=self.seed, rank=rank)
+        for kind in kinds:
+            if kind == "learned" and lesson is not None:
+                found[kind] = (lesson.predictor, lesson.notes)
+            elif kind == "fitted_value" and lesson is not None:
+                found[kind] = (fit_ahead(lesson, self.steps), lesson.notes)
+            elif kind == "transitions":
+                found[kind] = (self._transitions(), {})
+            elif kind == "vote_stability" and all(step.action.kind == "resample" for step in self.steps):
+                found[kind] = (self._stability(), {})
+        if not found:
+            raise PolicyError(f"nothing to learn for {', '.join(kinds)}", where="fit", remedy="Use predictor='auto'")
+        return found
+
+    def _transitions(self) -> Transitions:
+        """Counted transitions over agreement whose prior is fitted to how samples agreed."""
+        deepest: dict[str, Experience] = {}
+        for step in self.steps:
+            known = deepest.get(step.question)
+            if known is None or len(step.after.candidates) > len(known.after.candidates):
+                deepest[step.question] = step
+        patterns = [(step.after.tally.pattern, step.after.tally.failed) for step in deepest.values()]
+        costs = fit_costs(self.steps)
+        counted = []
+        for step in self.steps:
+            if step.action.kind in ("resample", "judge"):
+                continue  # agreement and verdicts speak for themselves
+            before, after = step.snapshot.tally.best, step.after.tally.best
+            execution = before.evidence.execution if before is not None else None
+            state = "unknown" if execution is None else "ran" if execution.ok else "failed"
+            counted.append(
+                Transition(
+                    action=step.action,
+                    model=before.model if before is not None else "",
+                    state=state,
+                    round=before.round if before is not None else 0,
+                    before=before is not None and before.id in step.right,
+                    after=after is not None and after.id in step.right,
+                )
+            )
+        belief = Agreement(model=fit_partition(patterns), costs=costs)
+        return Transitions(table=TransitionTable.fit(counted), belief=belief)
+
+    def _stability(self) -> VoteStability:
+        """Vote stability, calibrated to P(correct) on every moment explored."""
+        scores, right = [], []
+        for step in self.steps:
+            for moment in (step.snapshot, step.after):
+                best = moment.tally.best
+                if best is not None and moment.tally.pattern:
+                    scores.append(confidence(moment.tally.pattern))
+                    right.append(best.id in step.right)
+        return VoteStability(calibrator=fit_platt(scores, right), costs=fit_costs(self.steps))
+
+
+def choose(
+    sides: Sequence[tuple[Columns, Columns]],
+    make: Callable[[Columns, Sequence[Kind]], dict[Kind, Policy]],
+    kinds: Sequence[Kind] = KINDS,
+    *,
+    seed: int = 0,
+) -> tuple[Kind, dict[str, float]]:
+    """Which kind of predictor has the best frontier on databases it was not fitted on.
+
+    Args:
+        sides: pairs of (fit on, replay on).
+        make: fits policies of some kinds.
+        kinds: the candidates.
+        seed: deals the cards.
+
+    Returns:
+        The kind, and per kind its mean accuracy over the range of costs from one answer to all recorded.
+    """
+    scores: dict[Kind, list[float]] = {}
+    for learned_on, replayed_on in sides:
+        bench = Bench(replayed_on, order(replayed_on, repeats=2, seed=seed))
+        low = float(bench.sequence.tokens[:, 0].mean())
+        high = float(bench.sequence.tokens[np.arange(bench.cards.episodes), bench.sequence.length - 1].mean())
+        for kind, policy in make(learned_on, kinds).items():
+            points = []
+            for price in price_grid(bench, points=9):
+                found = replay(replayed_on, scaled(policy, price / policy.utility.per_token), cards=bench.cards)
+                points.append((found.mean_tokens, found.accuracy))
+            line = frontier([*points, (low, float(bench.sequence.right[:, 0].mean()))])
+            # On the log scale of cost: what matters is the cheap end, where budgets lie.
+            grid = np.geomspace(low, max(high, low * 1.01), 60)
+            scores.setdefault(kind, []).append(float(np.mean(line.at(grid))))
+    means = {kind: float(np.mean(values)) for kind, values in scores.items()}
+    best = max(means, key=lambda kind: (round(means[kind], 4), KINDS.index(kind)))
+    return best, {str(kind): value for kind, value in means.items()}
+
+
+SELECTION = {"fitted_value": BY_PREDICTOR, "learned": BY_PREDICTOR, "transitions": BY_VOTE, "vote_stability": BY_VOTE}
+"""How each kind chooses the answer."""
