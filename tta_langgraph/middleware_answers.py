@@ -17,7 +17,7 @@ from tta_langgraph.decision import Policy, Snapshot
 from tta_langgraph.decision.router import announce
 from tta_langgraph.errors import TTAError
 from tta_langgraph.evidence import CheckOutcome, Evidence
-from tta_langgraph.parsing import normal_text, read_reply
+from tta_langgraph.parsing import normal_text, read_reply, whole_reply
 from tta_langgraph.selection import select
 from tta_langgraph.selection_weights import reward
 from tta_langgraph.state import Candidate, Decision
@@ -78,7 +78,7 @@ class AnswerReview:
         looked_at = best_of(pool)
         if looked_at is None:
             return pool, _candidate(last, None)
-        reply = read_reply(last.text, _prose, current=looked_at.answer)
+        reply = read_reply(last.text, whole_reply, current=looked_at.answer)
         if reply.kind == "answer":
             return pool, _candidate(last, looked_at)
         if reply.kind == "confirmation":
@@ -180,11 +180,6 @@ def _candidate(message: AIMessage, parent: Candidate | None) -> Candidate:
     )
 
 
-def _prose(text: str) -> str | None:
-    """An agent's answer is its whole reply, unless that is a short confirmation."""
-    return None if _CONFIRMATION.match(text) and len(text) <= CONFIRMATION_CHARS else text
-
-
 def _case(candidate: Candidate, state: Mapping[str, Any]) -> dict[str, Any]:
     """The state that an evaluator node sees: the question, the answer, the budget."""
     asked = next((m.text for m in state["messages"] if isinstance(m, HumanMessage) and not _is_request(m)), "")
@@ -254,13 +249,6 @@ def _tidied(messages: Sequence[BaseMessage], best: Candidate | None) -> list[Rem
 
 
 MARK = "tta_second_look"
-CONFIRMATION_CHARS = 120
-"""A longer reply is an answer, whatever it begins with."""
-_CONFIRMATION = re.compile(
-    r"\W*(?:correct\b|confirmed\b|unchanged\b|yes\b|no changes?\b|(?:my|the) answer (?:is|was)"
-    r" (?:correct|right)\b)",
-    re.I,
-)
 LOOK_AGAIN = """\
 Look at your answer again. If it is right and complete, reply with the single word CORRECT. \
 Otherwise give the corrected answer, whole."""

@@ -75,6 +75,14 @@ def read_reply(
     return Reply(kind="garbage")
 
 
+def whole_reply(text: str) -> str | None:
+    """The whole reply is the answer, unless it is empty or a short confirmation; for agents that answer in prose."""
+    said = text.strip()
+    if not said or (len(said) <= _CONFIRMATION_CHARS and _SHORT_CONFIRMATION.match(said)):
+        return None
+    return said
+
+
 def without_thinking(text: str) -> str:
     """The reply without what a reasoning model wrote between think tags; an unclosed one hides all that
     follows."""
@@ -95,6 +103,11 @@ def _same(left: str, right: str, normalise: Normaliser) -> bool:
     return left.strip() == right.strip() if a is None or b is None else a == b
 
 
+_CONFIRMATION_CHARS = 120
+"""A longer reply is an answer, whatever it begins with."""
+_SHORT_CONFIRMATION = re.compile(
+    r"\W*(?:correct|confirmed|unchanged|yes|no changes?|(?:my|the) answer (?:is|was) (?:correct|right))\b", re.I
+)
 _TAIL = 16
 """Characters by which an answer at the very end of a reply is recognised."""
 _THINKING = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.S | re.I)

@@ -1,0 +1,237 @@
+"""Charging the model and tool calls of somebody else's agent, whose models are not ours to wrap.
+
+A callback handler sees every call of LangChain models and tools. It admits them before they start (a refusal raises,
+and the call is not made) and settles what they report. It cannot clamp a completion or cancel a call at the deadline:
+for that, build the agent with `budgeted(model)`, whose calls account for themselves and are left alone here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGeneration, LLMResult
+from langgraph.errors import GraphBubbleUp
+
+from tta_langgraph.budget import Usage
+from tta_langgraph.errors import BudgetExceededError
+from tta_langgraph.ledger import Ledger, Refusal, Request, Reservation
+from tta_langgraph.models.call import MIN_COMPLETION
+from tta_langgraph.models.metered import DEFAULT_CAP
+from tta_langgraph.models.prices import price_for
+from tta_langgraph.scope import running_config, tracker_in_state
+
+CHARS_PER_TOKEN = 3
+"""For the bound before the call; the charge is what the model reports."""
+MESSAGE_TOKENS = 8
+"""Tokens around each message, for the bound."""
+POLL_SECONDS = 0.02
+"""How often a busy budget is asked again."""
+
+
+class _Meter:
+    """What the sync and the async handler share."""
+
+    raise_error = True
+    run_inline = True
+
+    def __init__(self, ledger: Ledger, source: str = "agent") -> None:
+        self._ledger = ledger
+        self._source = source
+        self._margin = 1.0
+        self._open: dict[UUID, tuple[Reservation, float]] = {}
+
+    def _model_request(
+        self, serialized: dict[str, Any] | None, messages: Sequence[Sequence[BaseMessage]], kwargs: dict[str, Any]
+    ) -> Request | None:
+        """The bound of a model call; None for a budgeted model, which accounts for itself."""
+        if ((serialized or {}).get("id") or [""])[-1] == "BudgetedChatModel" or self._elsewhere():
+            return None
+        said = kwargs.get("invocation_params") or {}
+        cap = next((said[k] for k in ("max_completion_tokens", "max_tokens") if said.get(k)), DEFAULT_CAP)
+        written = sum(len(str(part)) for batch in messages for m in batch for part in _parts(m))
+        written += len(str(said.get("tools") or ""))
+        around = MESSAGE_TOKENS * sum(map(len, messages))
+        prompt = math.ceil(self._margin * (written // CHARS_PER_TOKEN + around))
+        price = price_for(str(said.get("model") or said.get("model_name") or ""))
+        return Request(
+            prompt_tokens=prompt,
+            completion_tokens=int(cap),
+            n=int(said.get("n") or 1),
+            min_completion=min(MIN_COMPLETION, int(cap)),
+            usd=price.cost if price else None,
+            model_calls=1,
+            source=self._source,
+        )
+
+    def _cost(self, held: Reservation, usage: Usage) -> float:
+        usd = held.request.usd
+        return usd(usage.prompt_tokens, usage.completion_tokens) if usd else 0.0
+
+    def _elsewhere(self) -> bool:
+        """Whether the call belongs to a graph with an episode of its own, say of a `BudgetMiddleware`."""
+        tracker = tracker_in_state(running_config())
+        return tracker is not None and all(tracker.episode != own.episode for own in self._ledger.lineage)
+
+    def _try(self, request: Request) -> Reservation | Refusal:
+        if self._ledger.seconds_left() <= 0:
+            spent, limit = self._ledger.deadline()
+            raise BudgetExceededError("seconds", spent, limit, request.source)
+        outcome = self._ledger.try_reserve(request)
+        if isinstance(outcome, Refusal) and not outcome.busy:
+            raise BudgetExceededError(outcome.dimension, outcome.spent, outcome.limit, outcome.source)
+        return outcome
+
+    def _note(self, run_id: UUID, held: Reservation) -> None:
+        self._open[run_id] = (held, time.perf_counter())
+
+    def _model_ended(self, response: LLMResult, run_id: UUID) -> None:
+        found = self._open.pop(run_id, None)
+        if found is None:
+            return
+        held, begun = found
+        seconds = time.perf_counter() - begun
+        usage = _reported(response, seconds)
+        if usage is not None:
+            # Estimates that were too low make the next ones higher.
+            self._margin = max(self._margin, self._margin * usage.prompt_tokens / max(1, held.request.prompt_tokens))
+        if usage is None:
+            held.settle_unknown("usage not reported", seconds)
+            return
+        held.settle(usage + Usage(usd=self._cost(held, usage)))
+
+    def _failed(self, error: BaseException, run_id: UUID, *, tool: bool = False) -> None:
+        found = self._open.pop(run_id, None)
+        if found is None:
+            return
+        held, begun = found
+        if isinstance(error, GraphBubbleUp):
+            held.release()  # interrupted: it runs again on resume, and is paid for then
+        elif tool:
+            held.settle(Usage(executions=1, seconds=time.perf_counter() - begun), "failed")
+        else:
+            held.settle_unknown(f"failed: {type(error).__name__}", time.perf_counter() - begun)
+
+    def _tool_ended(self, run_id: UUID) -> None:
+        found = self._open.pop(run_id, None)
+        if found is not None:
+            held, begun = found
+            held.settle(Usage(executions=1, seconds=time.perf_counter() - begun))
+
+    def _admit_tool(self, serialized: dict[str, Any] | None, run_id: UUID) -> None:
+        """Never waits: a tool is charged exactly what it reserves, so a busy budget is an exhausted one."""
+        if self._elsewhere():
+            return
+        source = (serialized or {}).get("name") or "tool"
+        outcome = self._try(Request(executions=1, source=source))
+        if isinstance(outcome, Refusal):
+            raise BudgetExceededError(outcome.dimension, outcome.spent, outcome.limit, source)
+        self._note(run_id, outcome)
+
+
+class ForeignMeter(_Meter, BaseCallbackHandler):
+    """Admits and charges the calls of an agent that runs synchronously."""
+
+    def on_chat_model_start(
+        self, serialized: dict[str, Any], messages: list[list[BaseMessage]], *, run_id: UUID, **kwargs: Any
+    ) -> None:
+        """Admits a model call, waiting while others hold the budget."""
+        self._wait(self._model_request(serialized, messages, kwargs), run_id)
+
+    def on_tool_start(self, serialized: dict[str, Any], input_str: str, *, run_id: UUID, **kwargs: Any) -> None:
+        """Admits a tool call."""
+        self._admit_tool(serialized, run_id)
+
+    def _wait(self, request: Request | None, run_id: UUID) -> None:
+        while request is not None:
+            outcome = self._try(request)
+            if isinstance(outcome, Reservation):
+                self._note(run_id, outcome)
+                return
+            time.sleep(POLL_SECONDS)
+
+    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
+        """Settles a model call."""
+        self._model_ended(response, run_id)
+
+    def on_llm_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
+        """Settles a model call that failed."""
+        self._failed(error, run_id)
+
+    def on_tool_end(self, output: Any, *, run_id: UUID, **_: Any) -> None:
+        """Settles a tool call."""
+        self._tool_ended(run_id)
+
+    def on_tool_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
+        """Settles a tool call that failed, or gives back one that was interrupted."""
+        self._failed(error, run_id, tool=True)
+
+
+class AsyncForeignMeter(_Meter, AsyncCallbackHandler):
+    """Admits and charges the calls of an agent that runs on an event loop."""
+
+    async def on_chat_model_start(
+        self, serialized: dict[str, Any], messages: list[list[BaseMessage]], *, run_id: UUID, **kwargs: Any
+    ) -> None:
+        """Admits a model call, waiting while others hold the budget."""
+        await self._wait(self._model_request(serialized, messages, kwargs), run_id)
+
+    async def on_tool_start(self, serialized: dict[str, Any], input_str: str, *, run_id: UUID, **kwargs: Any) -> None:
+        """Admits a tool call."""
+        self._admit_tool(serialized, run_id)
+
+    async def _wait(self, request: Request | None, run_id: UUID) -> None:
+        while request is not None:
+            outcome = self._try(request)
+            if isinstance(outcome, Reservation):
+                self._note(run_id, outcome)
+                return
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
+        """Settles a model call."""
+        self._model_ended(response, run_id)
+
+    async def on_llm_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
+        """Settles a model call that failed."""
+        self._failed(error, run_id)
+
+    async def on_tool_end(self, output: Any, *, run_id: UUID, **_: Any) -> None:
+        """Settles a tool call."""
+        self._tool_ended(run_id)
+
+    async def on_tool_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
+        """Settles a tool call that failed, or gives back one that was interrupted."""
+        self._failed(error, run_id, tool=True)
+
+
+def _parts(message: BaseMessage) -> tuple[Any, ...]:
+    """What of a message is sent."""
+    return (message.content, *(message.tool_calls if isinstance(message, AIMessage) else ()))
+
+
+def _reported(response: LLMResult, seconds: float) -> Usage | None:
+    """What the model says it consumed; None if it says nothing."""
+    found = [
+        generation.message.usage_metadata
+        for generations in response.generations
+        for generation in generations
+        if isinstance(generation, ChatGeneration)
+        and isinstance(generation.message, AIMessage)
+        and generation.message.usage_metadata
+    ]
+    if not found:
+        return None
+    return Usage(
+        prompt_tokens=max(usage["input_tokens"] for usage in found),
+        completion_tokens=sum(usage["output_tokens"] for usage in found),
+        cached_tokens=max((usage.get("input_token_details") or {}).get("cache_read") or 0 for usage in found),
+        seconds=seconds,
+        model_calls=1,
+    )
