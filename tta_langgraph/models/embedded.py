@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
@@ -23,12 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 
 from tta_langgraph.errors import ModelError
 from tta_langgraph.models.counting_text import CountCache
-from tta_langgraph.models.embedded_engine import (
-    EmbeddedEngine,
-    EngineSettings,
-    load_xllamacpp,
-    shared_engine,
-)
+from tta_langgraph.models.embedded_counting import EmbeddedCounting, embedded_manifest
+from tta_langgraph.models.embedded_engine import EmbeddedEngine, EngineSettings, shared_engine
 from tta_langgraph.models.embedded_wire import (
     PROVIDER,
     Reply,
@@ -39,13 +33,13 @@ from tta_langgraph.models.embedded_wire import (
 )
 from tta_langgraph.models.gguf_header import read_gguf_header
 from tta_langgraph.models.structured import json_schema_output
-from tta_langgraph.models.weights import Progress, ensure_weights, file_sha256
+from tta_langgraph.models.weights import Progress, ensure_weights
 from tta_langgraph.models.weights_catalog import DEFAULT_WEIGHTS
 
 __all__ = ["EmbeddedChatModel", "create_embedded_model"]
 
 
-class EmbeddedChatModel(BaseChatModel):
+class EmbeddedChatModel(EmbeddedCounting, BaseChatModel):
     """A GGUF model run by llama.cpp inside this process.
 
     Nothing is loaded until the first call. Instances with the same weights and sizes share one engine. Every
@@ -144,64 +138,7 @@ class EmbeddedChatModel(BaseChatModel):
 
     def manifest(self) -> dict[str, Any]:
         """What a trace must say to be reproducible: engine, weights, sizes, sampling, template."""
-        settings = self.engine.settings
-        header = read_gguf_header(settings.path)
-        template = hashlib.sha256((header.chat_template or "").encode()).hexdigest()
-        return {
-            "engine": "llama.cpp (xllamacpp)",
-            "engine_version": load_xllamacpp().__version__,
-            "model": self.model_name,
-            "weights_name": header.name,
-            "weights_sha256": file_sha256(settings.path),
-            "quantisation": header.quantisation,
-            "context": settings.context,
-            "parallel": settings.parallel,
-            "threads": settings.threads,
-            "prefix_caching": True,
-            "chat_template_sha256": template,
-            "sampling": {key: value for key, value in self._defaults().items() if value is not None},
-        }
-
-    # Counting
-
-    def count_prompt_tokens(self, messages: Sequence[BaseMessage], **kwargs: Any) -> int:
-        """Exact number of prompt tokens a call with these arguments will be charged, before it is made.
-
-        Args:
-            messages: the prompt.
-            **kwargs: what the call will get (`tools` and `response_format` can change the prompt).
-        """
-        body = self._count_body(messages, kwargs)
-        return self._counts.get(
-            json.dumps(body, sort_keys=True), lambda: int(self.engine.post(_COUNT, body)["input_tokens"])
-        )
-
-    async def acount_prompt_tokens(self, messages: Sequence[BaseMessage], **kwargs: Any) -> int:
-        """`count_prompt_tokens` for an event loop."""
-        body = self._count_body(messages, kwargs)
-        engine = await self._aengine()
-
-        async def ask() -> int:
-            return int((await engine.apost(_COUNT, body))["input_tokens"])
-
-        return await self._counts.aget(json.dumps(body, sort_keys=True), ask)
-
-    def get_token_ids(self, text: str) -> list[int]:
-        """The model's own tokens of a text."""
-        return list(self.engine.post("/tokenize", {"content": text})["tokens"])
-
-    def get_num_tokens(self, text: str) -> int:
-        """Length of a text (tokens), by the model's own tokenizer."""
-        return len(self.get_token_ids(text))
-
-    def get_num_tokens_from_messages(
-        self,
-        messages: list[BaseMessage],
-        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool] | None = None,
-    ) -> int:
-        """Exact prompt tokens, chat template and tool descriptions included."""
-        offered = [convert_to_openai_tool(tool) for tool in tools] if tools else None
-        return self.count_prompt_tokens(messages, tools=offered)
+        return embedded_manifest(self.engine.settings, self.model_name, self._defaults())
 
     # Tools and structure
 
@@ -331,9 +268,12 @@ class EmbeddedChatModel(BaseChatModel):
         """The requests of one call: more samples than the engine decodes together take turns."""
         params = {**self._defaults(), **kwargs}
         params["stop"] = stop or params.get("stop")
-        wanted = params.pop("n", None) or 1
-        if not isinstance(wanted, int) or wanted < 1:
-            raise ModelError(f"n must be a positive number of samples, not {wanted!r}", where=self.model_name)
+        wanted = params.pop("n", None)
+        wanted = 1 if wanted is None else wanted
+        for name, value in (("n", wanted), ("max_tokens", params.get("max_tokens"))):
+            # The engine reads -1 as "without end": a cap that is spent must never turn into that.
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise ModelError(f"{name} must be a positive whole number, not {value!r}", where=self.model_name)
         if not messages:
             raise ModelError("there is no message to answer", where=self.model_name)
         for first in range(0, wanted, self.parallel):
@@ -353,10 +293,6 @@ class EmbeddedChatModel(BaseChatModel):
         if self._engine is None:
             await asyncio.to_thread(getattr, self, "engine")
         return self.engine
-
-    def _count_body(self, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """What shapes the prompt, and nothing else: sampling must not spoil the memory of counts."""
-        return request_body(messages, {key: kwargs.get(key) for key in _SHAPES_PROMPT})
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop, **kwargs)
@@ -415,7 +351,5 @@ def create_embedded_model(
         raise ModelError(f"{field}: {first['msg']}", where="create_embedded_model") from error
 
 
-_COUNT: Final = "/v1/chat/completions/input_tokens"
 _SAMPLING: Final = ("temperature", "top_p", "top_k", "min_p", "seed", "max_tokens", "stop")
-_SHAPES_PROMPT: Final = ("tools", "tool_choice", "parallel_tool_calls", "response_format", "extra_body")
 _TOOL_CHOICES: Final = frozenset({"auto", "none", "any", "required"})

@@ -15,11 +15,11 @@ import secrets
 import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import httpx
 
@@ -28,6 +28,8 @@ from tta_langgraph.models.errors import ContextOverflowError, ModelTimeoutError,
 
 Body = Mapping[str, Any]
 """A request in the OpenAI chat-completions shape."""
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -155,19 +157,29 @@ class EmbeddedEngine:
     async def aevents(self, body: Body, timeout: float | None) -> AsyncGenerator[dict[str, Any]]:
         """`events` for an event loop; cancelling the task stops the generation."""
         await self.astart()
+        deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        async with httpx.AsyncClient(timeout=httpx.Timeout(None), **self._connection()) as client:
+            request = client.build_request("POST", _CHAT, json=_streamed(body))
+            reply = await self._before(deadline, timeout, client.send(request, stream=True))
+            try:
+                if reply.status_code != 200:
+                    await self._before(deadline, timeout, reply.aread())
+                    self._checked(reply)
+                lines = reply.aiter_lines()
+                while (line := await self._before(deadline, timeout, anext(lines, None))) is not None:
+                    if (event := self._event(line)) is not None:
+                        yield event
+            finally:
+                await reply.aclose()
+
+    async def _before(self, deadline: float | None, timeout: float | None, step: Awaitable[T]) -> T:
+        """Awaits one step. The timeout must not span a `yield`: it would cancel whatever the consumer awaits."""
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout_at(deadline):
                 with self._translated(timeout):
-                    async with (
-                        httpx.AsyncClient(timeout=httpx.Timeout(None), **self._connection()) as client,
-                        client.stream("POST", _CHAT, json=_streamed(body)) as reply,
-                    ):
-                        if reply.status_code != 200:
-                            await reply.aread()
-                            self._checked(reply)
-                        async for line in reply.aiter_lines():
-                            if (event := self._event(line)) is not None:
-                                yield event
+                    return await step
+        except ModelTimeoutError:
+            raise
         except TimeoutError as error:
             raise self._late(timeout) from error
 
