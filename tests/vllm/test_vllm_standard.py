@@ -12,6 +12,11 @@ from langchain_tests.unit_tests import ChatModelUnitTests
 from tta_langgraph.models.vllm import ChatVLLM
 
 
+def _without_key(params: dict[str, Any]) -> dict[str, Any]:
+    """There is nobody to show an API key to."""
+    return {name: value for name, value in params.items() if name != "api_key"}
+
+
 class TestUnit(ChatModelUnitTests):
     """No engine is started."""
 
@@ -24,8 +29,8 @@ class TestUnit(ChatModelUnitTests):
         return {"model": "some/model"}
 
     @property
-    def init_from_env_params(self) -> tuple[dict[str, str], dict[str, Any], dict[str, Any]]:
-        return {}, {"model": "some/model"}, {}
+    def standard_chat_model_params(self) -> dict[str, Any]:
+        return _without_key(super().standard_chat_model_params)
 
 
 @pytest.mark.vllm
@@ -42,6 +47,10 @@ class TestIntegration(ChatModelIntegrationTests):
     @property
     def chat_model_class(self) -> type[BaseChatModel]:
         return ChatVLLM
+
+    @property
+    def standard_chat_model_params(self) -> dict[str, Any]:
+        return _without_key(super().standard_chat_model_params)
 
     @property
     def chat_model_params(self) -> dict[str, Any]:

@@ -236,10 +236,6 @@ class ChatVLLM(BaseChatModel):
     def _identifying_params(self) -> dict[str, Any]:
         return {"model": self.model, **self._defaults(), "engine_kwargs": self.engine_kwargs}
 
-    @classmethod
-    def is_lc_serializable(cls) -> bool:
-        return True
-
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop or self.stop, **kwargs)
         params["ls_provider"] = "vllm"
