@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from tta_langgraph.budget import Budget
-from tta_langgraph.commands.progress import weights_progress
+from tta_langgraph.commands.models import MODEL_HELP, ready_model
 from tta_langgraph.commands.render import EpisodeView, show_answer, spent_text
 from tta_langgraph.commands.running import Episode, rows_of, run_episode
 from tta_langgraph.decision import Policy
@@ -31,12 +31,7 @@ class Exit(IntEnum):
 def ask(
     question: Annotated[str, typer.Argument(help="The question, in any language the model reads.")],
     db: Annotated[str, typer.Option("--db", help="SQLAlchemy URL, or the path of a SQLite file. Only read.")],
-    model: Annotated[
-        str,
-        typer.Option(
-            help="embedded, embedded:NAME, a .gguf path, vllm:MODEL, http://host/v1[#model], or provider:model."
-        ),
-    ] = "embedded",
+    model: Annotated[str, typer.Option(help=MODEL_HELP)] = "embedded",
     tokens: Annotated[int | None, typer.Option(help="Most tokens, prompt and completion together.")] = 4_000,
     seconds: Annotated[float | None, typer.Option(help="Most seconds.")] = 60.0,
     usd: Annotated[float | None, typer.Option(help="Most US dollars; the model must have a known price.")] = None,
@@ -62,13 +57,11 @@ def ask(
     except BudgetError as error:
         raise typer.BadParameter(str(error)) from error
     from tta_langgraph.graphs import create_text_to_sql_graph
-    from tta_langgraph.models.resolve import resolve_model
     from tta_langgraph.sql import Database
 
     with Database(database_url(db)) as database:
         chosen = priced(Policy.load(policy) if policy else Policy.default("sql"), per_token, per_second)
-        with weights_progress(log) as progress:
-            chat = resolve_model(model, progress=progress)
+        chat = ready_model(model, log)
         graph = create_text_to_sql_graph(chat, database, policy=chosen).compile()
         watch = EpisodeView(log, limits) if explain else None
         episode = run_episode(graph, question, limits, watch)

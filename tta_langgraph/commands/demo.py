@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tta_langgraph.budget import Budget
-from tta_langgraph.commands.progress import weights_progress
+from tta_langgraph.commands.models import ready_model
 from tta_langgraph.commands.render import EpisodeView, show_answer, spent_text, table_of
 from tta_langgraph.commands.running import Episode, run_episode
 from tta_langgraph.decision import Policy
@@ -104,10 +104,7 @@ def demo(
 
 
 def _model(console: Console, spec: str) -> BaseChatModel:
-    from tta_langgraph.models.resolve import resolve_model
-
-    with weights_progress(console) as progress:
-        chat = resolve_model(spec, progress=progress)
+    chat = ready_model(spec, console)
     console.print(f"  model     {spec} ({getattr(chat, 'model', getattr(chat, 'model_name', ''))})", highlight=False)
     return chat
 

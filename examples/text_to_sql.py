@@ -1,0 +1,51 @@
+"""Text-to-SQL under a budget, on the bundled music shop and the embedded model.
+
+    python examples/text_to_sql.py "How many albums were never ordered?"
+
+`langgraph dev` opens the same graph (see `langgraph.json`).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tta_langgraph import Budget
+from tta_langgraph.demo import build_database, demo_policy
+from tta_langgraph.graphs import create_text_to_sql_graph
+from tta_langgraph.models.resolve import resolve_model
+from tta_langgraph.models.weights import cache_dir
+
+
+def shop() -> Path:
+    """The music shop's database, built on first use."""
+    path = cache_dir() / "demo" / "music-shop-1.sqlite"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        build_database(path)
+    return path
+
+
+def graph():  # type: ignore[no-untyped-def]
+    """The compiled graph; LangGraph's development server calls this."""
+    builder = create_text_to_sql_graph(
+        resolve_model("embedded"),
+        f"sqlite:///{shop()}",
+        policy=demo_policy(),
+        budget=Budget(tokens=12_000, seconds=120),
+    )
+    return builder.compile()
+
+
+def main(question: str) -> None:
+    """Asks, and shows what was decided, answered and spent."""
+    state = graph().invoke({"question": question})
+    for decision in state["decisions"]:
+        print(f"decided: {decision.reason}")
+    print(state["answer"])
+    print((state["result"] or {}).get("rows"))
+    print(f"{state['budget'].usage.tokens} tokens, {state['budget'].elapsed:.1f} s; ended: {state['stop_reason']}")
+
+
+if __name__ == "__main__":
+    main(" ".join(sys.argv[1:]) or "How many albums were never ordered?")
