@@ -4,9 +4,8 @@
     python benchmarks/recordings/record_spider.py export --store traces.sqlite                    # seconds
 
 `record` may be interrupted and started again at any time. Several processes share the work: each gets `--part i/n`. The
-weights are those of the embedded default, converted for vLLM, which decodes many questions at a time and is several times
-faster at this than one at a time; without `--weights` the embedded engine itself is used. The questions' texts are not
-exported.
+weights are those of the embedded default, converted for vLLM, which decodes many questions at a time and so is several
+times faster; without `--weights` the embedded engine itself is used. The questions' texts are not exported.
 """
 
 from __future__ import annotations
