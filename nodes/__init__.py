@@ -7,6 +7,7 @@ from tta_langgraph.nodes.escalate import Escalate
 from tta_langgraph.nodes.execute import Execute
 from tta_langgraph.nodes.generate import Generate
 from tta_langgraph.nodes.judge import Judge
+from tta_langgraph.nodes.plan import Plan
 from tta_langgraph.nodes.reflect import Reflect
 from tta_langgraph.nodes.sample import Sample
 from tta_langgraph.nodes.second_look import Form, FormRecord, FormTable, best_form
@@ -23,6 +24,7 @@ __all__ = [
     "FormTable",
     "Generate",
     "Judge",
+    "Plan",
     "Reflect",
     "Sample",
     "Strategy",

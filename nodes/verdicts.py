@@ -45,9 +45,11 @@ def _label(text: str) -> Label | None:
 
 
 def _find(text: str) -> re.Match[str] | None:
-    at_start = _AT_START.search(text)
-    if at_start:
-        return at_start
+    for at_start in _AT_START.finditer(text):
+        line = text[at_start.start() :].splitlines()[0]
+        # Two of the words in one line weigh them against each other, or repeat the instruction.
+        if len({match.upper() for match in _WORDS.findall(line)}) == 1:
+            return at_start
     anywhere = list(_ANYWHERE.finditer(text))
     return anywhere[0] if len({match[1] for match in anywhere}) == 1 else None
 
@@ -94,4 +96,5 @@ def _line(name: str, text: str) -> str:
 
 
 _AT_START = re.compile(r"^\W*(?:verdict\W*)?\b(success|continue|pivot)\b", re.I | re.M)
+_WORDS = re.compile(r"\b(success|continue|pivot)\b", re.I)
 _ANYWHERE = re.compile(r"\b(SUCCESS|CONTINUE|PIVOT)\b")

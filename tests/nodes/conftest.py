@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -58,7 +58,13 @@ def transcript(request: LoggedRequest) -> str:
     return "\n".join([*head, *blocks]) + "\n"
 
 
-def assert_prompt(request: LoggedRequest, name: str) -> None:
+@pytest.fixture
+def assert_prompt() -> Callable[[LoggedRequest, str], None]:
+    """Compares a request with its snapshot."""
+    return _assert_prompt
+
+
+def _assert_prompt(request: LoggedRequest, name: str) -> None:
     """The request equals the snapshot `prompts/<name>.txt`; set TTA_UPDATE_PROMPTS=1 to write it anew."""
     path = PROMPTS / f"{name}.txt"
     said = transcript(request)

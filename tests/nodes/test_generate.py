@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from conftest import assert_prompt
 
 from tta_langgraph import Budget
 from tta_langgraph.nodes import Demonstrations, Execute, Generate
@@ -16,7 +17,9 @@ QUESTION = "How many artists are from Norway?"
 GOOD = "```sql\nSELECT count(*) FROM artist WHERE country = 'Norway'\n```"
 
 
-def test_the_prompt_is_instruction_schema_and_question(server: ScriptedServer, shop: Database) -> None:
+def test_the_prompt_is_instruction_schema_and_question(
+    server: ScriptedServer, shop: Database, assert_prompt: Any
+) -> None:
     server.use([GOOD])
     Generate(model=scripted_chat_model(server), database=shop).invoke({"question": QUESTION})
     assert_prompt(server.log[0], "generate_sql")
@@ -57,7 +60,7 @@ def test_a_query_has_no_key_until_it_was_executed(server: ScriptedServer, shop: 
     assert ran["result"]["rows"] == [[2]]
 
 
-def test_other_tasks_bring_their_own_prompt_parser_and_key(server: ScriptedServer) -> None:
+def test_other_tasks_bring_their_own_prompt_parser_and_key(server: ScriptedServer, assert_prompt: Any) -> None:
     server.use(["Two plus two.\n#### 4.0"])
     node = Generate(
         model=scripted_chat_model(server), prompt=lambda state: [("human", state["question"] + " Think.")], parse=number
@@ -75,7 +78,9 @@ def test_the_question_may_be_the_last_human_message(server: ScriptedServer) -> N
     assert server.log[0].last_message == "Capital of Norway?"
 
 
-def test_demonstrations_stand_between_system_and_question(server: ScriptedServer, shop: Database) -> None:
+def test_demonstrations_stand_between_system_and_question(
+    server: ScriptedServer, shop: Database, assert_prompt: Any
+) -> None:
     store = Demonstrations(k=1)
     store.add("How many albums are from 2001?", "```sql\nSELECT count(*) FROM album WHERE year = 2001\n```")
     store.add("Which cheese is best?", "```sql\nSELECT 1\n```")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import assert_prompt
 
 from tta_langgraph import Budget, Candidate, Decision
 from tta_langgraph.evidence import Evidence, Verdict
@@ -26,7 +25,7 @@ def state_with(*candidates: Candidate, **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_each_form_shows_what_it_says(server: ScriptedServer, shop: Database, form: Any) -> None:
+def test_each_form_shows_what_it_says(server: ScriptedServer, shop: Database, form: Any, assert_prompt: Any) -> None:
     server.use([FIXED])
     update = Reflect(model=scripted_chat_model(server), database=shop, form=form).invoke(state_with(WRONG))
     assert_prompt(server.log[0], f"reflect_{form}")
@@ -116,7 +115,7 @@ def test_with_no_answer_to_look_at_the_question_is_asked_again(server: ScriptedS
     assert server.log[0].params["temperature"] > 0
 
 
-def test_a_judges_critique_is_told(server: ScriptedServer, shop: Database) -> None:
+def test_a_judges_critique_is_told(server: ScriptedServer, shop: Database, assert_prompt: Any) -> None:
     server.use([FIXED])
     verdict = Verdict(score=0.1, label="CONTINUE", critique="It counts every artist.")
     judged = RIGHT.observed(Evidence(verdicts=(verdict,)))
@@ -148,7 +147,7 @@ def test_own_feedback_sees_the_candidate_and_the_state(server: ScriptedServer, s
     assert update["candidates"][-1].feedback == "house_style"
 
 
-def test_without_feedback_nothing_is_run_or_told(server: ScriptedServer, shop: Database) -> None:
+def test_without_feedback_nothing_is_run_or_told(server: ScriptedServer, shop: Database, assert_prompt: Any) -> None:
     server.use([FIXED])
     update = Reflect(model=scripted_chat_model(server), database=shop, feedback="none", form="attempt").invoke(
         state_with(WRONG)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from conftest import assert_prompt
 
 from tta_langgraph import Budget, Decision
 from tta_langgraph.nodes import Sample
@@ -13,7 +14,9 @@ from tta_langgraph.testing import LoggedRequest, Reply, ScriptedServer, scripted
 QUESTION = "How many artists are from Norway?"
 
 
-def test_samples_share_one_request_and_one_reading_of_the_prompt(server: ScriptedServer, shop: Database) -> None:
+def test_samples_share_one_request_and_one_reading_of_the_prompt(
+    server: ScriptedServer, shop: Database, assert_prompt: Any
+) -> None:
     server.use([Reply(texts=["SELECT 1", "SELECT 2", "SELECT 3", "I cannot say."])])
     update = Sample(model=scripted_chat_model(server), database=shop, n=4).invoke(
         {"question": QUESTION, "budget": Budget(tokens=9_000)}
@@ -58,7 +61,9 @@ def test_temperatures_are_spread_and_the_first_is_greedy(server: ScriptedServer)
     assert [c.answer for c in update["candidates"]] == ["answer 0.0", "answer 0.4", "answer 0.8"]
 
 
-def test_rephrasing_keeps_the_original_in_the_first_slot_and_charges_the_rephrasing(server: ScriptedServer) -> None:
+def test_rephrasing_keeps_the_original_in_the_first_slot_and_charges_the_rephrasing(
+    server: ScriptedServer, assert_prompt: Any
+) -> None:
     def script(request: LoggedRequest) -> str:
         if request.last_message.startswith("Rewrite"):
             return "1. What is the count of artists from Norway?\n2. How many artists are from Norway?\n- Count them."
