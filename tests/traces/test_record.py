@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sqlite3
+import subprocess
+import sys
+import textwrap
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -190,7 +195,7 @@ def test_a_cancelled_recording_keeps_whole_questions_only(server: ScriptedServer
             )
         )
         await done.wait()
-        while sum("(1)" in r.messages[1]["content"] for r in server.log) < 4:  # noqa: ASYNC110 - another thread's log
+        while sum("(1)" in r.messages[1]["content"] for r in server.log) < 4:
             await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -200,6 +205,43 @@ def test_a_cancelled_recording_keeps_whole_questions_only(server: ScriptedServer
     with TraceStore(databases / "traces.db") as store:
         assert store.recorded() == {"q0"}
         assert [trace.question_id for trace in store.traces()] == ["q0"]
+
+
+def test_ctrl_c_keeps_whole_questions_and_the_next_run_goes_on(server: ScriptedServer, databases: Path) -> None:
+    hang = threading.Event()
+
+    def second_never_ends(request: LoggedRequest) -> Reply:
+        stuck = "(1)" in request.messages[1]["content"] and not hang.is_set()
+        return replace(_replies(request), hang=stuck)
+
+    server.use(second_never_ends)
+    script = textwrap.dedent(
+        """
+        import sys
+        from langchain_openai import ChatOpenAI
+        from tests.traces.test_record import GRID, _questions
+        from tta_langgraph.traces.record import record
+
+        model = ChatOpenAI(model=sys.argv[1], base_url=sys.argv[2], api_key="none", max_retries=0)
+        record(_questions(2), sys.argv[3], model, GRID, sys.argv[3] + "/traces.db", progress=lambda p: print("one"))
+        """
+    )
+    arguments = [server.model, server.base_url, str(databases)]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(
+        [sys.executable, "-c", script, *arguments], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "one\n"
+        while not any(request.status == "hanging" for request in server.log):
+            time.sleep(0.02)
+        child.send_signal(signal.SIGINT)
+        _, said = child.communicate(timeout=60)
+    assert child.returncode != 0
+    assert said.rstrip().endswith("KeyboardInterrupt")
+    hang.set()
+    report = record(_questions(2), databases, scripted_chat_model(server), GRID, databases / "traces.db")
+    assert (report.skipped, report.recorded) == (1, 1)
 
 
 def test_several_questions_at_a_time_give_the_same_pools(server: ScriptedServer, databases: Path) -> None:

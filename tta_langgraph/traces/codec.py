@@ -18,7 +18,8 @@ T = TypeVar("T")
 
 def to_plain(value: Any) -> dict[str, Any]:
     """A dataclass as JSON values; fields at their default are left out, non-finite numbers become strings."""
-    plain: dict[str, Any] = _finite(_adapter(type(value)).dump_python(value, exclude_defaults=True))
+    # A state that went through a checkpointer holds lists where there were tuples: no reason to warn.
+    plain: dict[str, Any] = _finite(_adapter(type(value)).dump_python(value, exclude_defaults=True, warnings=False))
     return plain
 
 
