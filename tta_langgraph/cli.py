@@ -13,6 +13,7 @@ from tta_langgraph import __version__
 from tta_langgraph.commands.ask import ask
 from tta_langgraph.commands.demo import demo
 from tta_langgraph.commands.serve import serve
+from tta_langgraph.commands.tracing import fit, record, replay, report, stats, tune
 from tta_langgraph.errors import TTAError
 
 app = typer.Typer(
@@ -23,7 +24,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-for command in (demo, ask, serve):
+for command in (demo, ask, serve, record, replay, fit, tune, report, stats):
     app.command()(command)
 
 
