@@ -6,6 +6,7 @@ brings along without a network; tiktoken; an estimate. Whatever is not exact is 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import weakref
@@ -19,7 +20,7 @@ from tta_langgraph.models.counting_margin import SafetyMargin
 from tta_langgraph.models.counting_server import ServerCounter, may_count
 from tta_langgraph.models.counting_text import TextCounter, encoding_for, estimate_tokens
 
-__all__ = ["SafetyMargin", "TokenCounter", "counter_for", "estimate_tokens", "margin_for"]
+__all__ = ["SafetyMargin", "TokenCounter", "acount_messages", "counter_for", "estimate_tokens", "margin_for"]
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,20 @@ def counter_for(model: BaseChatModel) -> TokenCounter:
         counter, key = _choose(model), id(model)
         _COUNTERS[key] = (weakref.ref(model, lambda _: _COUNTERS.pop(key, None)), counter)
         return counter
+
+
+async def acount_messages(model: BaseChatModel, messages: Sequence[BaseMessage], **kwargs: Any) -> int:
+    """`counter_for(model).count_messages(...)` that leaves the event loop free while a server or engine counts.
+
+    Args:
+        model: any chat model.
+        messages: the prompt.
+        **kwargs: the arguments of the call.
+    """
+    counter = await asyncio.to_thread(counter_for, model)
+    if isinstance(counter, TextCounter):
+        return counter.count_messages(messages, **kwargs)
+    return await asyncio.to_thread(counter.count_messages, messages, **kwargs)
 
 
 def margin_for(model: BaseChatModel) -> SafetyMargin:

@@ -153,7 +153,8 @@ def _length(reply: Mapping[str, Any]) -> int:
 
 _VLLM: Final = "vllm"
 _LLAMA: Final = "llama.cpp"
-_TIMEOUT: Final = httpx.Timeout(10.0, connect=2.0)
+# A count is milliseconds of work. A server that cannot give it in this time is estimated instead.
+_TIMEOUT: Final = httpx.Timeout(3.0, connect=2.0)
 _RETRY_SECONDS: Final = 30.0
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 # Services that bill by their own count and have no such endpoint; asking would only leak time.

@@ -206,7 +206,7 @@ class EmbeddedChatModel(EmbeddedCounting, BaseChatModel):
                 for event in events:
                     reply.add(event)
             replies.append(reply)
-        return chat_result(replies, self.model_name)
+        return chat_result(replies, self.model_name, _names(kwargs))
 
     async def _agenerate(
         self,
@@ -223,7 +223,7 @@ class EmbeddedChatModel(EmbeddedCounting, BaseChatModel):
                 async for event in events:
                     reply.add(event)
             replies.append(reply)
-        return chat_result(replies, self.model_name)
+        return chat_result(replies, self.model_name, _names(kwargs))
 
     def _stream(
         self,
@@ -260,7 +260,8 @@ class EmbeddedChatModel(EmbeddedCounting, BaseChatModel):
 
     def _streaming_disabled(self, **kwargs: Any) -> bool:
         # A stream has one answer. Without this, a streaming callback would silently turn n samples into one.
-        return (kwargs.get("n") or 1) > 1 or super()._streaming_disabled(**kwargs)
+        # A tool call is known as such only when it is complete.
+        return (kwargs.get("n") or 1) > 1 or bool(kwargs.get("tools")) or super()._streaming_disabled(**kwargs)
 
     def _bodies(
         self, messages: Sequence[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]
@@ -349,6 +350,10 @@ def create_embedded_model(
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise ModelError(f"{field}: {first['msg']}", where="create_embedded_model") from error
+
+
+def _names(kwargs: Mapping[str, Any]) -> list[str]:
+    return [tool["function"]["name"] for tool in kwargs.get("tools") or ()]
 
 
 _SAMPLING: Final = ("temperature", "top_p", "top_k", "min_p", "seed", "max_tokens", "stop")

@@ -12,6 +12,8 @@ from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
 from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
+from tta_langgraph.models.embedded_tools import calls_in_text, require_call
+
 
 @dataclass(kw_only=True)
 class Choice:
@@ -92,21 +94,20 @@ def request_body(messages: Sequence[BaseMessage], params: Mapping[str, Any]) -> 
     if body.get("top_logprobs") is not None or body.get("logprobs"):
         body["logprobs"] = True
         body.setdefault("top_logprobs", 0)
-    choice = body.get("tool_choice")
-    if choice in ("any", True):
-        body["tool_choice"] = "required"
-    elif isinstance(choice, Mapping):  # one named tool: the engine knows only "required", so offer that one alone
-        name = choice.get("function", {}).get("name")
-        body["tools"] = [tool for tool in body.get("tools", ()) if tool["function"]["name"] == name]
-        body["tool_choice"] = "required"
+    require_call(body)
     return body
 
 
-def chat_result(replies: Sequence[Reply], model: str) -> ChatResult:
+def chat_result(replies: Sequence[Reply], model: str, offered: Sequence[str] = ()) -> ChatResult:
     """One generation per sample. The first message carries the usage of the whole request, the others none.
 
     So reading the first message is right, and adding up all of them is right as well. Each message's
     `response_metadata["completion_tokens"]` is its own share.
+
+    Args:
+        replies: the requests of one call.
+        model: name for the metadata.
+        offered: names of the tools that were offered.
     """
     choices = [reply.choices[index] for reply in replies for index in sorted(reply.choices)]
     usage = usage_of(replies)
@@ -122,6 +123,8 @@ def chat_result(replies: Sequence[Reply], model: str) -> ChatResult:
             usage_metadata=usage if index == 0 else None,
         )
         _attach_calls(message, choice)
+        if offered and not choice.tools and (calls := calls_in_text("".join(choice.text), offered)):
+            message.content, message.tool_calls = "", calls
         generations.append(
             ChatGeneration(message=message, generation_info={"finish_reason": choice.finish, **_logprobs(choice)})
         )

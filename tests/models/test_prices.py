@@ -1,0 +1,60 @@
+"""Dollars per call: from the table, from the user, or nothing on one's own machine."""
+
+from __future__ import annotations
+
+import pytest
+from genai_prices import Usage, calc_price
+
+from tta_langgraph.errors import ModelError
+from tta_langgraph.models.prices import price_for, register_price
+
+
+@pytest.mark.parametrize("model", ["gpt-4o-mini", "claude-3-5-haiku-latest", "gemini-2.5-pro", "deepseek-chat"])
+@pytest.mark.parametrize(("prompt", "completion", "cached"), [(1_200, 80, 0), (1_200, 80, 1_024), (400_000, 9, 0)])
+def test_a_call_costs_what_the_table_says_cached_tokens_and_tiers_included(
+    model: str, prompt: int, completion: int, cached: int
+) -> None:
+    usage = Usage(input_tokens=prompt, output_tokens=completion, cache_read_tokens=cached)
+    expected = float(calc_price(usage, model).total_price)
+    price = price_for(model)
+    assert price is not None
+    assert price.cost(prompt, completion, cached) == pytest.approx(expected)
+
+
+def test_langchains_provider_prefix_is_understood() -> None:
+    bare, prefixed = price_for("gemini-2.5-flash"), price_for("google_genai:gemini-2.5-flash")
+    assert bare is not None
+    assert prefixed is not None
+    assert prefixed.cost(1000, 10) == bare.cost(1000, 10)
+
+
+def test_a_model_without_a_price_has_none_rather_than_a_guess() -> None:
+    assert price_for("my-very-own-finetune") is None
+
+
+def test_a_registered_price_wins_over_the_table_and_charges_cached_tokens_in_full_unless_told() -> None:
+    register_price("test-only-model", 2.0, 8.0)
+    price = price_for("test-only-model")
+    assert price is not None
+    assert price.cost(1_000_000, 500_000) == pytest.approx(6.0)
+    assert price.cost(1_000_000, 0, cached_tokens=1_000_000) == pytest.approx(2.0)
+    register_price("test-only-model", 2.0, 8.0, cached_input_usd_per_mtok=0.2)
+    cheaper = price_for("test-only-model")
+    assert cheaper is not None
+    assert cheaper.cost(1_000_000, 0, cached_tokens=1_000_000) == pytest.approx(0.2)
+
+
+def test_more_cached_tokens_than_prompt_tokens_cannot_make_a_call_cheaper_than_all_cached() -> None:
+    price = register_price("test-only-model-2", 1.0, 1.0, 0.5)
+    assert price.cost(100, 0, cached_tokens=10_000) == price.cost(100, 0, cached_tokens=100)
+
+
+def test_the_embedded_model_costs_no_dollars_so_that_dollar_budgets_can_hold_a_cascade() -> None:
+    price = price_for("qwen2.5-coder-0.5b")
+    assert price is not None
+    assert price.cost(10_000, 10_000) == 0.0
+
+
+def test_a_negative_price_is_refused() -> None:
+    with pytest.raises(ModelError, match="negative"):
+        register_price("test-only-model-3", -1.0, 1.0)
