@@ -14,8 +14,8 @@ from tta_langgraph.episode import BudgetNode, Steps
 from tta_langgraph.errors import BudgetError, GraphError
 from tta_langgraph.models.call import MIN_COMPLETION
 from tta_langgraph.models.metered import budgeted
-from tta_langgraph.models.prompt_count import count_prompt
 from tta_langgraph.models.prices import price_for
+from tta_langgraph.models.prompt_count import count_prompt
 from tta_langgraph.nodes.strategy import Strategy
 from tta_langgraph.scope import running_config
 
@@ -71,7 +71,7 @@ class Opening(BudgetNode):
                 raise BudgetError(
                     f"{limit} tokens cannot cover even the first prompt: it needs {need}",
                     where=f"Budget.{name}",
-                    remedy=f"Allow at least {math.ceil(need * 1.5)} {name}, or shorten the schema prompt (schema_tokens)",
+                    remedy=f"Allow at least {math.ceil(need * 1.5)} {name}, or lower schema_tokens",
                 )
         if budget.usd is not None and price_for(model) is None:
             raise BudgetError(

@@ -38,7 +38,7 @@ def create_text_to_sql_graph(
     judge: BaseChatModel | None = None,
     escalate_to: BaseChatModel | None = None,
     max_tokens: int = 256,
-    schema_tokens: int = 1_500,
+    schema_tokens: int = 2_000,
     temperature: float = 0.8,
     options: Mapping[str, Any] | None = None,
     state_schema: type[Any] = TextToSQLState,
@@ -91,10 +91,14 @@ def create_text_to_sql_graph(
     }
     generate = Generate(**shared)
     builder: Builder = StateGraph(state_schema)
-    builder.add_node("open", Opening(first=generate, budget=None if budget is None else Budget.coerce(budget)))
-    builder.add_node("generate", generate)
-    builder.add_node("execute", Execute(database=database, selection=shared["selection"]))
-    builder.add_node("deliver", Deliver(database=database))
+    opening: Any = Opening(first=generate, budget=None if budget is None else Budget.coerce(budget))
+    execute: Any = Execute(database=database, selection=shared["selection"])
+    deliver: Any = Deliver(database=database)
+    first: Any = generate
+    builder.add_node("open", opening)
+    builder.add_node("generate", first)
+    builder.add_node("execute", execute)
+    builder.add_node("deliver", deliver)
 
     judging = Judge(model=budgeted(judge or model), database=database)
     steps: dict[str, Any] = {
