@@ -47,7 +47,11 @@ class Opening(BudgetNode):
         count = count_prompt(model.inner, messages)
         limits = fresh or _limits_of(state.get("budget"))
         self._check(limits, count.bound, model.name_in_prices)
-        update["context"] = {"prompt_tokens": float(count.count), "question_chars": float(len(str(question or "")))}
+        update["context"] = {
+            "prompt_tokens": float(count.count),
+            "question_chars": float(len(str(question or ""))),
+            "prefix_caching": float(bool(getattr(model.inner, "prefix_caching", False))),
+        }
         return update
 
     def _fresh_budget(self, given: Any) -> Budget | None:

@@ -26,7 +26,8 @@ class TextToSQLState(EpisodeState, total=False):
     """State of the text-to-SQL graph; inherit from it to add fields of your own."""
 
     context: dict[str, float]
-    """What is known about the question before the first call: `prompt_tokens`, `question_chars`."""
+    """What is known about the question before the first call: `prompt_tokens`, `question_chars`,
+    `prefix_caching`."""
 
 
 def create_text_to_sql_graph(
