@@ -17,16 +17,18 @@ TABLES = (
 )
 POSTGRES = (
     "CREATE FUNCTION eve_delete() RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM singer; RETURN 1; END'",
-    "CREATE FUNCTION eve_definer() RETURNS bigint LANGUAGE sql STABLE SECURITY DEFINER AS 'SELECT count(*) FROM singer'",
+    "CREATE FUNCTION eve_definer() RETURNS bigint LANGUAGE sql STABLE SECURITY DEFINER AS 'SELECT 1::bigint'",
 )
 MYSQL = ("CREATE FUNCTION eve_delete() RETURNS INT MODIFIES SQL DATA BEGIN DELETE FROM singer; RETURN 1; END",)
 
 
 def fill(engine: Engine) -> None:
-    """Creates the tables, and functions that a stranger would like to call."""
+    """Creates the tables afresh, and functions that a stranger would like to call."""
     extra = {"postgresql": POSTGRES, "mysql": MYSQL, "mariadb": MYSQL}.get(engine.dialect.name, ())
+    gone = [f"DROP TABLE IF EXISTS {name}" for name in ("concert", "number", "singer")]
+    gone += [f"DROP FUNCTION IF EXISTS {name}" for name in ("eve_delete", "eve_definer") if extra]
     with engine.begin() as connection:
-        for statement in (*TABLES, *extra):
+        for statement in (*gone, *TABLES, *extra):
             connection.execute(text(statement))
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Literal
 
@@ -59,6 +60,8 @@ class Verdict:
     """Why it is not let through, one line; None when it is."""
     kind: Literal["refused", "syntax"] | None = None
     """Whether it is unwanted or unreadable."""
+    statement: str = ""
+    """The statement from its first to its last word, without what follows (semicolon, comments)."""
     ordered: bool = False
     """Whether the outermost query orders its rows."""
     width: int = 1
@@ -99,7 +102,14 @@ def check(sql: str, policy: Policy) -> Verdict:
     if refusal is not None:
         return _refused(refusal)
     width, stars = _width(tree)
-    return Verdict(ordered=orders(tree), width=width, stars=stars, tables=tables, calls=calls)
+    return Verdict(
+        statement=_trimmed(sql, parsed.tokens),
+        ordered=orders(tree),
+        width=width,
+        stars=stars,
+        tables=tables,
+        calls=calls,
+    )
 
 
 def _refused(why: str) -> Verdict:
@@ -126,6 +136,11 @@ def _hidden(sql: str, dialect: str) -> str | None:
     if dialect == "postgres" and _ESCAPED_NAME.search(sql):
         return 'escaped identifiers (U&"...") are not allowed'
     return None
+
+
+def _trimmed(sql: str, tokens: tuple[Token, ...]) -> str:
+    words = [token for token in tokens if token.token_type is not TokenType.SEMICOLON]
+    return sql[: words[-1].end + 1] if words else sql
 
 
 def _calls(tokens: tuple[Token, ...]) -> frozenset[str]:
@@ -222,7 +237,12 @@ def _name(node: exp.Expr) -> str:
     return _WORDS.sub(" ", type(node).__name__).upper()
 
 
-_GROWING = {"duckdb": too_large, "sqlite": wide_format}
+_GROWING: dict[str, Callable[[exp.Expr, int], str | None]] = {
+    "duckdb": partial(too_large, strict=True),
+    "mysql": partial(too_large, strict=False),
+    "postgres": partial(too_large, strict=False),
+    "sqlite": wide_format,  # it has a limit of its own for all else
+}
 _ALL_CALLS = frozenset().union(*CALLS.values())
 _ODD = re.compile(r"[^\x20-\x7e]")
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|--[^\n]*|/\*.*?\*/", re.S)

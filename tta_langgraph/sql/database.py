@@ -229,7 +229,7 @@ class Database:
             return ExecutionResult(sql=str(sql), seconds=spent, error=verdict.error, error_kind=verdict.kind)
         assert self._backend is not None
         try:
-            fetched = self._backend.run(sql, verdict, stop, self._limits)
+            fetched = self._backend.run(verdict.statement, verdict, stop, self._limits)
         except StatementError as error:
             return ExecutionResult(
                 sql=sql,

@@ -38,7 +38,7 @@ def _sqlite(source: Source, hidden: frozenset[str]) -> Backend:
         return BridgedSQLiteBackend(source, refused=secret.__contains__)
     private = not source.in_memory
     engine: Engine = source.engine
-    pool = engine.pool if source.owned or not private else engine.pool.recreate()
+    pool = engine.pool.recreate() if private else engine.pool  # every connection of it is hardened when it opens
     return SQLiteBackend(pool, private=private, refused=secret.__contains__)
 
 

@@ -1,43 +1,51 @@
 """How large a value one statement can build out of nothing, read off its tree.
 
-DuckDB builds a string or a list in one piece, outside of its memory limit and deaf to interrupts until it is done
-(measured: `repeat('x', 1000000000)` held 2 GB and 17 seconds past the deadline). So what a statement spells out as
-sizes is multiplied up before it runs, and must stay small.
+A string or a list is built in one piece, deaf to interrupts until it is done; in DuckDB also outside of its memory
+limit (measured: `repeat('x', 1000000000)` held 2 GB and 17 seconds past the deadline; `format('%900000000s', 'x')`
+took PostgreSQL 10 seconds past it). So what a statement spells out as sizes is multiplied up before it runs, and must
+stay small.
 """
 
 from __future__ import annotations
 
+import math
 import re
 
 from sqlglot import exp
 
 
-def too_large(tree: exp.Expr, most: int) -> str | None:
+def too_large(tree: exp.Expr, most: int, *, strict: bool) -> str | None:
     """The reason why the statement may build values beyond `most` elements, or None.
 
     Args:
         tree: the statement.
         most: the largest product of sizes.
+        strict: whether sizes that are not plain numbers are refused as well, and lists of numbers counted; for an
+            engine that has no limit of its own.
     """
     product = 1.0
     for node in tree.walk():
         if isinstance(node, (exp.DPipe, exp.Concat, exp.ArrayConcat)):
-            product *= _joined(node)
+            factor: float | None = _joined(node) if strict else 1.0
         elif isinstance(node, exp.Func):
             name = str(node.this if isinstance(node, exp.Anonymous) else node.sql_name()).lower()
-            if name in _SERIES:
+            if name in _SERIES and strict:
                 factor = _series(node)
             elif name in _SIZED:
-                factor = _sized(node)
+                factor = _sized(node, name)
             elif name in _FORMATS:
                 factor = _format(node)
             elif name in _REPLACING:
-                factor = _replacing(node)
+                factor = _replacing(node) if strict else 1.0
             else:
                 continue
             if factor is None:
-                return f"the size that {name} builds has to be a plain number"
-            product *= max(1.0, factor)
+                if strict:
+                    return f"the size that {name} builds has to be a plain number"
+                continue
+        else:
+            continue
+        product *= max(1.0, factor or 1.0)
         if product > most:
             return f"it may build a value of more than {most} elements"
     return None
@@ -71,10 +79,13 @@ def _joined(node: exp.Expr) -> float:
     return max(1.0, float(grown))
 
 
-def _sized(node: exp.Func) -> float | None:
-    sizes = [number for argument in _arguments(node)[1:] if (number := _number(argument)) is not None]
-    rest = [a for a in _arguments(node)[1:] if _number(a) is None and not _string(a)]
-    if rest and not sizes:
+def _sized(node: exp.Func, name: str) -> float | None:
+    if name == "array_fill":
+        return math.prod(max(1.0, _number(literal) or 1.0) for literal in node.find_all(exp.Literal))
+    arguments = _arguments(node)[0 if name == "space" else 1 :]
+    sizes = [number for argument in arguments if (number := _number(argument)) is not None]
+    unknown = [argument for argument in arguments if _number(argument) is None and not _string(argument)]
+    if unknown and not sizes:
         return None
     return max(sizes, default=1.0)
 
@@ -137,7 +148,19 @@ def _string(node: exp.Expr | None) -> bool:
 
 
 _SIZED = frozenset(
-    {"repeat", "lpad", "rpad", "pad", "list_resize", "array_resize", "bitstring", "bar", "space", "list_pad"}
+    {
+        "repeat",
+        "lpad",
+        "rpad",
+        "pad",
+        "list_resize",
+        "array_resize",
+        "bitstring",
+        "bar",
+        "space",
+        "list_pad",
+        "array_fill",
+    }
 )
 _SERIES = frozenset({"range", "generate_series", "generateseries", "generate_date_array", "generate_timestamp_array"})
 _FORMATS = frozenset({"printf", "format"})

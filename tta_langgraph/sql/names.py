@@ -8,6 +8,8 @@ from functools import lru_cache
 from sqlglot import exp
 from sqlglot.dialects.dialect import Dialect
 
+from tta_langgraph.sql.parsing import known
+
 
 @lru_cache(maxsize=8192)
 def spelled(name: str, dialect: str, *, always: bool = False) -> str:
@@ -18,11 +20,10 @@ def spelled(name: str, dialect: str, *, always: bool = False) -> str:
         dialect: sqlglot's name; unknown ones get standard quotes.
         always: quote also where it is not needed.
     """
-    known = dialect if dialect in Dialect.classes else ""
-    reader = Dialect.get_or_raise(known or None)
+    reader = Dialect.get_or_raise(known(dialect))
     folded = (dialect in _LOWER and name != name.lower()) or (dialect in _UPPER and name != name.upper())
     quoted = always or folded or not _PLAIN.fullmatch(name) or name.upper() in reader.tokenizer_class.KEYWORDS
-    return exp.to_identifier(name, quoted=quoted).sql(known)
+    return exp.to_identifier(name, quoted=quoted).sql(reader)
 
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

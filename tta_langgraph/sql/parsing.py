@@ -37,7 +37,7 @@ def parse(sql: str, dialect: str, *, max_chars: int = 50_000, max_words: int = 4
     if len(sql) > max_chars:
         return Parsed(error=f"the statement is longer than {max_chars} characters", hostile=True)
     try:
-        reader = Dialect.get_or_raise(dialect or None)
+        reader = Dialect.get_or_raise(known(dialect))
         tokens = reader.tokenize(sql)
         if len(tokens) > max_words:
             return Parsed(error=f"the statement has more than {max_words} words", hostile=True)
@@ -52,6 +52,12 @@ def parse(sql: str, dialect: str, *, max_chars: int = 50_000, max_words: int = 4
         return Parsed(error=f"the statement could not be parsed ({type(error).__name__})")
     kept = tuple(tree for tree in trees if tree is not None and not isinstance(tree, exp.Semicolon))
     return Parsed(statements=kept, tokens=tuple(tokens))
+
+
+@lru_cache(maxsize=64)
+def known(dialect: str) -> str | None:
+    """The dialect if sqlglot has it, else None for the standard one."""
+    return dialect if dialect and Dialect.get(dialect) is not None else None
 
 
 @lru_cache(maxsize=256)

@@ -76,8 +76,8 @@ CALLS: dict[str, frozenset[str]] = {
         "database_to_xml_and_xmlschema ts_stat ts_rewrite crosstab crosstab2 crosstab3 crosstab4 crosstabn connectby "
         "nextval setval currval lastval lo_import lo_export lo_creat lo_create lo_unlink lo_open lo_get lo_put "
         "lo_from_bytea lowrite loread lo_truncate lo_truncate64 lo_lseek lo_tell lo_close current_setting txid_current "
-        "pg_current_xact_id file_fdw_handler file_fdw_validator system exec plpython_call_handler "
-        "has_sequence_privilege binary_upgrade_set_next_pg_type_oid xpath_table getdatabaseencoding_exec "
+        "pg_current_xact_id file_fdw_handler file_fdw_validator plpython_call_handler "
+        "has_sequence_privilege binary_upgrade_set_next_pg_type_oid xpath_table "
         "inet_server_addr inet_client_addr"
     ),
     "mysql": _names(

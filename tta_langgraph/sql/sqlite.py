@@ -132,7 +132,7 @@ def run_on(
 def harden(raw: sqlite3.Connection) -> None:
     """Makes a connection refuse to write, and bounds what one statement may ask of it."""
     tables = raw.execute("SELECT name FROM sqlite_master WHERE sql LIKE 'CREATE VIRTUAL%'").fetchall()
-    for (name,) in tables:  # some modules prepare their writes on first use, which the authorizer would refuse
+    for (name,) in [*_TABLE_FUNCTIONS, *tables]:  # they prepare more than reading on first use, which is this one
         try:
             raw.execute(f'SELECT 1 FROM "{name.replace(chr(34), chr(34) * 2)}" LIMIT 0')
         except sqlite3.Error:
@@ -240,6 +240,7 @@ _QUADRATIC_CAP = 131_072
 _MAX_ROW_BYTES = 64_000_000
 _SMALLEST_CAP = 65_536
 _NEVER = frozenset({"load_extension", "fts3_tokenizer", "readfile", "writefile", "edit"})
+_TABLE_FUNCTIONS = (("json_each",), ("json_tree",))
 _RECURSIVE = 33  # sqlite3.SQLITE_RECURSIVE, which has no name before Python 3.12's documentation
 _READING = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, _RECURSIVE})
 _LIMITS = {
