@@ -27,7 +27,7 @@ class Split:
 
 
 def split(budget: float, *, verdict_cost: float = 1.0, crossover: float = CROSSOVER) -> Split:
-    """Solutions and verdicts per solution within a budget of S · (1 + verdict_cost · V) solutions.
+    """Solutions and verdicts per solution, at most for a budget of S · (1 + verdict_cost · V) solutions.
 
     Args:
         budget: in costs of one solution, at least 1.
@@ -46,7 +46,5 @@ def split(budget: float, *, verdict_cost: float = 1.0, crossover: float = CROSSO
     growth = budget / (crossover * (1 + verdict_cost))
     # At the crossover: `crossover` solutions with one verdict each; from there on by the two powers.
     verdicts = max(1, round(growth**VERDICTS_EXPONENT))
-    solutions = min(int(crossover * growth**SOLUTIONS_EXPONENT), int(budget / (1 + verdict_cost * verdicts)))
-    while (solutions + 1) * (1 + verdict_cost * verdicts) <= budget and solutions < crossover * growth:
-        solutions += 1
-    return Split(max(1, solutions), verdicts)
+    solutions = min(crossover * growth**SOLUTIONS_EXPONENT, budget / (1 + verdict_cost * verdicts))
+    return Split(max(1, int(solutions)), verdicts)

@@ -133,16 +133,17 @@ def fit_isotonic(scores: Sequence[float], right: Sequence[bool], *, strength: fl
     """
     positives, negatives = _checked(scores, right)
     mean = positives / (positives + negatives)
-    blocks: list[list[float]] = []  # right, count, lowest score, highest score
+    ties: dict[float, list[float]] = {}  # equal scores belong together before anything is pooled
     for score, r in sorted(zip(scores, right, strict=True)):
-        if blocks and blocks[-1][3] == score:
-            blocks[-1][0] += r
-            blocks[-1][1] += 1
-        else:
-            blocks.append([float(r), 1.0, score, score])
+        tie = ties.setdefault(score, [0.0, 0.0])
+        tie[0] += r
+        tie[1] += 1
+    blocks: list[list[float]] = []  # right, count, lowest score, highest score
+    for score, (hits, count) in ties.items():
+        blocks.append([hits, count, score, score])
         while len(blocks) > 1 and blocks[-2][0] / blocks[-2][1] >= blocks[-1][0] / blocks[-1][1]:
-            total, count, _, top = blocks.pop()
-            blocks[-1][0] += total
+            hits, count, _, top = blocks.pop()
+            blocks[-1][0] += hits
             blocks[-1][1] += count
             blocks[-1][3] = top
     knots: dict[float, float] = {}

@@ -92,8 +92,8 @@ def fit_partition(
 ) -> PartitionModel:
     """Fits the prior to how answers agreed, by maximum likelihood; needs no gold answers.
 
-    A search along one parameter at a time in steps that shrink, on the log scale, held within a factor of 50 of the base:
-    from agreement alone a wrong answer that everybody gives cannot be told from a right one.
+    A search along one parameter at a time in steps that shrink, on the log scale, held within a factor of 50 of the
+    base: from agreement alone a wrong answer that everybody gives cannot be told from a right one.
 
     Args:
         patterns: per question, votes per answer and the number of failures; best from the same number of samples each.
