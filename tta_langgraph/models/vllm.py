@@ -97,6 +97,8 @@ class ChatVLLM(BaseChatModel):
     engine_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Arguments of vLLM's `AsyncEngineArgs`: `max_model_len`, `gpu_memory_utilization`, `dtype`, ..."""
 
+    prefix_caching: ClassVar[bool] = True
+    """Prompts that begin alike are read once; forecasts of latency count on it."""
     supports_timeout: ClassVar[bool] = True
     """Tells the meter that `timeout` per call is honoured by aborting the request."""
     supported_options: ClassVar[frozenset[str]] = frozenset(
@@ -130,6 +132,10 @@ class ChatVLLM(BaseChatModel):
         """Lets go of the engine; it shuts down when no other `ChatVLLM` holds it. A later call starts it again."""
         self._tools_of = None
         self._lease.release()
+
+    async def aclose(self) -> None:
+        """As `close`, without blocking the event loop."""
+        await asyncio.to_thread(self.close)
 
     def __enter__(self) -> ChatVLLM:
         return self.start()

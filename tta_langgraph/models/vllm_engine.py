@@ -104,15 +104,20 @@ class Engine:
             ModelError: the engine refused the request or died.
         """
         request_id = f"tta-{uuid.uuid4().hex}"
-        finished = False
+        llm, finished = self._llm, False
+        if llm is None:
+            raise ModelError("the engine is closed", where=self.model)
         try:
+            prompt = {"type": "token", "prompt_token_ids": list(prompt_token_ids)}
             async with asyncio.timeout(timeout):
-                async for output in self._outputs(prompt_token_ids, params, request_id, priority):
+                async for output in self._outputs(llm.generate(prompt, params, request_id, priority=priority)):
                     finished = output.finished
                     if emit is not None:
                         emit(output)
             return output
         except TimeoutError as error:
+            if timeout is None:
+                raise
             raise ModelTimeoutError(
                 f"no answer within {timeout:g} s; the request was aborted",
                 where=self.model,
@@ -120,23 +125,22 @@ class Engine:
             ) from error
         finally:
             # vLLM aborts by itself only once the request was handed over in full.
-            if not finished:
-                await self._llm.abort(request_id)
+            if not finished and not llm.errored and not self.closed:
+                await llm.abort(request_id)
 
-    async def _outputs(
-        self, prompt_token_ids: Sequence[int], params: Any, request_id: str, priority: int
-    ) -> AsyncIterator[Any]:
+    async def _outputs(self, outputs: AsyncIterator[Any]) -> AsyncIterator[Any]:
         from vllm.exceptions import VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-        prompt = {"type": "token", "prompt_token_ids": list(prompt_token_ids)}
         try:
-            async for output in self._llm.generate(prompt, params, request_id, priority=priority):
+            async for output in outputs:
                 yield output
         except (VLLMClientError, ValueError) as error:
             raise ModelError(f"vLLM refused the request: {error}", where=self.model) from error
         except (EngineDeadError, EngineGenerateError) as error:
-            if self._llm.errored:
+            if self.closed:
+                raise ModelError("the engine was closed while it answered", where=self.model) from error
+            if isinstance(error, EngineDeadError):
                 _forget(self)
             raise ModelError(
                 f"the engine failed: {error}",
@@ -197,6 +201,9 @@ async def _shut_down(llm: Any) -> None:
     if llm.output_handler is not None:  # else it reports the engine's orderly end as a death
         llm.output_handler.cancel()
         await asyncio.wait([llm.output_handler])
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        llm.output_processor.propagate_error(EngineDeadError())  # whoever still waits would wait for ever
     await asyncio.to_thread(llm.shutdown, _SHUTDOWN_SECONDS)
 
 
@@ -251,9 +258,13 @@ def _lock_of(key: str) -> threading.Lock:
 
 
 def _forget(engine: Engine) -> None:
+    """A dead engine is replaced at the next call; what is left of it is cleared away, off its own loop."""
     with _registry_lock:
-        for key in [key for key, value in _engines.items() if value is engine]:
+        keys = [key for key, value in _engines.items() if value is engine]
+        for key in keys:
             del _engines[key]
+    if keys:
+        threading.Thread(target=engine.close, name="tta-vllm-close", daemon=True).start()
 
 
 @atexit.register
