@@ -21,9 +21,9 @@ CHARS_PER_TOKEN = 4.0
 
 LADDER: dict[str, float] = {
     # Fine-tuned parsers of at most 3 billion parameters, one beam: the unit.
-    "neural_21": 1,
-    "neural_12": 1,
     "neural_10": 1,
+    "neural_12": 1,
+    "neural_21": 1,
     # T5-3B with graph layers and constrained decoding.
     "graphix": 3,
     # One call of a small chat model.

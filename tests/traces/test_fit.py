@@ -100,7 +100,7 @@ def test_the_fit_says_what_it_saw_and_how_well_it_did_on_unseen_databases(repair
 def test_the_predictor_is_chosen_by_replay_on_databases_held_out() -> None:
     policy = fit(columns(repairable(120)), utility=Utility(per_token=1e-4, per_second=0), episodes=2)
     scores = policy.notes["chosen_by_replay"]
-    assert set(scores) == {"fitted_value", "learned", "transitions"}
+    assert set(scores) == {"learned", "transitions"}
     assert scores[policy.notes["predictor"]] == pytest.approx(max(scores.values()), abs=1e-4)
     assert replay(repairable(60, seed=7), policy).accuracy > 0.9
 

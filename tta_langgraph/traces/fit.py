@@ -11,13 +11,15 @@ import numpy as np
 from tta_langgraph.decision import Action, Option, Policy, Utility
 from tta_langgraph.decision.policy import BY_PREDICTOR
 from tta_langgraph.errors import TraceError
-from tta_langgraph.traces.fit_candidates import SELECTION, Kind, Learner, choose
+from tta_langgraph.traces.fit_candidates import SELECTION, Kind, Learner, candidates, choose
 from tta_langgraph.traces.fit_explore import explore, recorded_actions
 from tta_langgraph.traces.model import Pool
 from tta_langgraph.traces.replay import Progress
 from tta_langgraph.traces.replay_columns import Columns, Measure, columns
 
 FIT, TEST = "fit", "test"
+DECISIONS = 48
+"""Decisions per episode after which a fitted policy stops whatever it forecasts."""
 
 
 def split(table: Columns, *, test_share: float = 0.5, seed: int = 0) -> tuple[Columns, Columns]:
@@ -60,7 +62,7 @@ def fit(
     *,
     utility: Utility | None = None,
     actions: Sequence[Option | Action | str] | None = None,
-    predictor: Kind | Literal["auto"] = "auto",
+    predictor: Kind | Sequence[Kind] | Literal["auto"] = "auto",
     selection: str | None = None,
     episodes: int = 6,
     max_steps: int = 10,
@@ -81,7 +83,9 @@ def fit(
         utility: the exchange rates the policy starts with; `tune` finds those of a budget.
         actions: what it may do; by default all that were recorded.
         predictor: `fitted_value` (learned, looking ahead), `learned` (one step), `transitions` (counts and agreement),
-            `vote_stability` (samples only), or `auto`: the one with the best frontier on held-out databases.
+            `panel` (who agrees, how good each source is, the value of asking one more), `vote_stability` (samples
+            only), several of these, or `auto` for all that suit the amount of data: the one with the best frontier on
+            held-out databases is kept.
         selection: how the answer is chosen: `predictor` or a preset of `select`; by default what suits the predictor.
         episodes: random episodes per question.
         max_steps: steps per random episode at most.
@@ -108,7 +112,7 @@ def fit(
     """
     table = pools if isinstance(pools, Columns) else columns(pools, measure=measure)
     options = [Option.coerce(a) for a in (actions if actions is not None else recorded_actions(table))]
-    rates, done, stages = utility or Utility(), 0, 4 if predictor == "auto" else 2
+    rates, done, stages = utility or Utility(), 0, 2 if isinstance(predictor, str) and predictor != "auto" else 4
 
     def tell() -> None:
         nonlocal done
@@ -129,24 +133,24 @@ def fit(
         seen = {str(step.action) for step in steps}
         found = {}
         rank = selection in (None, BY_PREDICTOR)
-        for kind, (made, notes) in Learner(steps, folds, seed).predictors(kinds, rank=rank).items():
+        for kind, (made, notes) in Learner(side, steps, folds, seed).predictors(kinds, rank=rank).items():
             found[kind] = Policy(
                 predictor=made,
                 utility=rates,
                 actions=[option for option in options if str(option.action) in seen],
                 selection=selection or SELECTION[kind],
-                max_steps=max(max_steps, 2),
+                max_steps=DECISIONS,
                 name=name,
                 notes={"predictor": kind, "held_out": notes, "seed": seed},
             )
         return found
 
     scores: dict[str, float] = {}
-    if predictor == "auto":
+    kinds = candidates(predictor, len(table))
+    kind = kinds[0]
+    if len(kinds) > 1:
         a, b = split(replace(table, splits=("",) * len(table)), seed=seed)
-        kind, scores = choose([(a, b), (b, a)], make, seed=seed)
-    else:
-        kind = predictor
+        kind, scores = choose([(a, b), (b, a)], make, kinds, seed=seed)
     policy = make(table, [kind])[kind]
     tell()
     fitted_on = {"questions": len(table), "databases": sorted(set(table.db_ids)), "measure": table.measure}

@@ -18,6 +18,7 @@ from tta_langgraph.decision.policy import BY_PREDICTOR, BY_VOTE
 from tta_langgraph.decision.value_fitting import fit_ahead
 from tta_langgraph.decision.vote_stability import VoteStability, confidence
 from tta_langgraph.errors import PolicyError
+from tta_langgraph.traces.fit_panel import fit_panel
 from tta_langgraph.traces.frontier import frontier
 from tta_langgraph.traces.replay import replay
 from tta_langgraph.traces.replay_columns import Columns
@@ -26,17 +27,38 @@ from tta_langgraph.traces.replay_prices import price_grid
 from tta_langgraph.traces.strategies import Bench
 from tta_langgraph.traces.tune import scaled
 
-Kind = Literal["fitted_value", "learned", "transitions", "vote_stability"]
-KINDS: tuple[Kind, ...] = ("fitted_value", "learned", "transitions", "vote_stability")
+Kind = Literal["fitted_value", "learned", "panel", "transitions", "vote_stability"]
+KINDS: tuple[Kind, ...] = ("fitted_value", "learned", "panel", "transitions", "vote_stability")
 """From the most to the least that is learned; of equals the later one is kept."""
+
+
+ENOUGH = 300
+"""Questions from which on looking ahead with boosted models is tried."""
+
+
+def candidates(asked: Kind | Sequence[Kind] | Literal["auto"], questions: int) -> tuple[Kind, ...]:
+    """The kinds to choose from.
+
+    Raises:
+        PolicyError: an unknown kind.
+    """
+    if asked == "auto":
+        return KINDS if questions >= ENOUGH else KINDS[1:]
+    kinds = (asked,) if isinstance(asked, str) else tuple(asked)
+    for kind in kinds:
+        if kind not in KINDS:
+            raise PolicyError(f"unknown predictor {kind!r}", where="fit", remedy=f"Use auto, or {', '.join(KINDS)}")
+    return kinds  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
 class Learner:
     """Makes predictors from steps; lessons are shared between those that need them."""
 
+    table: Columns
+    """The fit side."""
     steps: Sequence[Experience]
-    """What was explored."""
+    """What was explored on it."""
     folds: int = 5
     """For held-out figures."""
     seed: int = 0
@@ -53,6 +75,8 @@ class Learner:
                 found[kind] = (lesson.predictor, lesson.notes)
             elif kind == "fitted_value" and lesson is not None:
                 found[kind] = (fit_ahead(lesson, self.steps), lesson.notes)
+            elif kind == "panel" and any(step.action.kind in ("resample", "escalate") for step in self.steps):
+                found[kind] = (fit_panel(self.table, self.steps), {})
             elif kind == "transitions":
                 found[kind] = (self._transitions(), {})
             elif kind == "vote_stability" and all(step.action.kind == "resample" for step in self.steps):
@@ -139,5 +163,11 @@ def choose(
     return best, {str(kind): value for kind, value in means.items()}
 
 
-SELECTION = {"fitted_value": BY_PREDICTOR, "learned": BY_PREDICTOR, "transitions": BY_VOTE, "vote_stability": BY_VOTE}
+SELECTION = {
+    "fitted_value": BY_PREDICTOR,
+    "learned": BY_PREDICTOR,
+    "panel": BY_PREDICTOR,
+    "transitions": BY_VOTE,
+    "vote_stability": BY_VOTE,
+}
 """How each kind chooses the answer."""

@@ -1,0 +1,233 @@
+"""What a learned policy is worth, on recordings of real systems: accuracy against tokens, against everything static.
+
+    python benchmarks/policy_worth.py --json docs/results/policy-worth.json --report /tmp/worth
+
+For each recording: databases are split into fit and test; a policy is fitted and its predictor chosen on the fit side;
+the test side is replayed at a range of prices, beside every static strategy, Adaptive-Consistency, ESC, PETS, random
+stopping and two oracles, all on the same cards. Nothing on the test side is tuned for the policy; the best static
+mixture is chosen with hindsight, which favours it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+import numpy as np
+import replay_sets
+from rich.console import Console
+from rich.table import Table
+
+from tta_langgraph.decision import Policy
+from tta_langgraph.traces.export import read_pools
+from tta_langgraph.traces.fit import fit, split
+from tta_langgraph.traces.metrics_intervals import paired_difference
+from tta_langgraph.traces.model import Pool
+from tta_langgraph.traces.replay_columns import Columns, Measure, columns
+from tta_langgraph.traces.replay_evaluate import Evaluation, evaluate
+from tta_langgraph.traces.replay_result import Outcomes
+from tta_langgraph.traces.report import write_report
+from tta_langgraph.traces.strategies_pets import pets_sweep
+
+LADDER = tuple(f"escalate:{name}" for name in ("neural_12", "graphix", "chatgpt_zeroshot", "dail_gpt4", "c3_chatgpt"))
+"""One or two systems per class of price, to keep plans quick; statics and the oracle may use all thirteen."""
+RECORDINGS = Path(__file__).parent / "recordings"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One recording to measure on."""
+
+    name: str
+    """For headings."""
+    load: Callable[[], Sequence[Pool]]
+    """Reads it."""
+    repeats: int
+    """Episodes per question."""
+    measure: Measure = "completion"
+    """What counts as a token."""
+    actions: tuple[str, ...] | None = None
+    """What the policy may do; by default all that was recorded."""
+
+
+def recordings() -> dict[str, Recording]:
+    """What there is to measure on."""
+    found = {
+        "ladder": Recording("Spider dev, ladder of 13 recorded systems", replay_sets.spider_ladder, 1, actions=LADDER),
+        "last_letters": Recording(
+            "Last letters, 40 samples of GPT-3.5", replay_sets.last_letters, 4, actions=("resample(1)",)
+        ),
+        "two_models": Recording("GSM8K, Mixtral then GPT-4", replay_sets.two_models, 1),
+    }
+    for path in sorted(RECORDINGS.glob("*.jsonl.gz")):
+        name = path.name.removesuffix(".jsonl.gz")
+        for measure in ("completion", "tokens"):
+            label = f"Live: {name}, {'written tokens' if measure == 'completion' else 'all tokens'}"
+            found[f"{name}-{measure}"] = Recording(label, lambda path=path: list(read_pools(path)), 6, measure)
+    return found
+
+
+def measure(
+    recording: Recording, *, predictor: str, quick: bool, console: Console
+) -> tuple[Evaluation, Policy, Columns]:
+    """Fits on one side, replays the other."""
+    table = columns(recording.load(), measure=recording.measure)
+    fit_side, test_side = split(table)
+    clock = time.process_time()
+    kinds: Any = predictor if predictor == "auto" else predictor.split(",")
+    policy = fit(fit_side, predictor=kinds, actions=recording.actions, episodes=3 if quick else 6)
+    fitted = time.process_time() - clock
+    evaluation = evaluate(
+        test_side,
+        policy,
+        name=recording.name,
+        repeats=max(1, recording.repeats // 2) if quick else recording.repeats,
+        extra=[lambda bench: pets_sweep(bench, fit_side)],
+        keep=False,
+        notes={
+            "split": f"{len(fit_side)} questions to fit on, {len(test_side)} to test on, no database on both sides",
+            "predictor": str(policy.notes["predictor"]),
+            "command": "python benchmarks/policy_worth.py",
+        },
+    )
+    console.print(
+        f"[dim]{recording.name}: fitted {policy.notes['predictor']} in {fitted:.0f} CPU s; "
+        f"held-out frontiers {policy.notes['chosen_by_replay']}[/dim]"
+    )
+    return evaluation, policy, test_side
+
+
+def never_below(ev: Evaluation, *, budgets: int = 12) -> tuple[bool, float, float]:
+    """Whether the policy is below the best static strategy at some budget by more than chance.
+
+    At each budget the most accurate static strategy that fits is set beside the policy's most accurate point that fits
+    (both chosen with hindsight), paired by question.
+
+    Returns:
+        Whether it never is, the worst difference, and the budget of that.
+    """
+    fixed = [o for o in ev.statics if o.family not in ("adaptive_consistency", "esc", "pets", "random")]
+    low, high = min(o.mean_tokens for o in fixed), max(o.mean_tokens for o in fixed)
+    worst, at, fine = 0.0, low, True
+    for budget in np.geomspace(low, high, budgets):
+        rival, own = _best(fixed, budget), _best(ev.curve, budget)
+        if rival is None or own is None:
+            continue
+        gap = paired_difference(
+            own.per_question(own.correct), rival.per_question(rival.correct), clusters=own.question_clusters, draws=1000
+        )
+        fine &= gap.high >= 0
+        if gap.value < worst:
+            worst, at = gap.value, float(budget)
+    return fine, worst, at
+
+
+def _best(outcomes: Sequence[Outcomes], budget: float) -> Outcomes | None:
+    fitting = [o for o in outcomes if o.mean_tokens <= budget * 1.0001]
+    return max(fitting, key=lambda o: (o.accuracy, -o.mean_tokens)) if fitting else None
+
+
+def verdict(ev: Evaluation) -> dict[str, Any]:
+    """The targets and whether they are met."""
+    plain, stops = ev.comparison(), ev.comparison(oracle="oracle stop")
+    static, own, gap = ev.gap_at_best()
+    fine, worst, at = never_below(ev)
+    tolerated = ev.frontier("policy").cost_of(plain.static_best - max(0.0, -gap.low) - 1e-9)
+    return {
+        "never_below_static": {"met": fine, "worst_difference": worst, "at_tokens": at},
+        "third_of_tokens": {
+            "met": plain.cost_ratio <= 1 / 3,
+            "static": static,
+            "static_accuracy": plain.static_best,
+            "static_tokens": plain.static_cost,
+            "policy_tokens": plain.policy_cost,
+            "ratio": plain.cost_ratio,
+            "policy_point": own,
+            "difference": gap.to_dict(),
+            "ratio_within_interval": tolerated / plain.static_cost,
+        },
+        "area": {"met": plain.area_share >= 0.7, "share": plain.area_share, "share_of_voting_oracle": stops.area_share},
+        "against_stop_rules": vars(ev.comparison(against="static"))
+        | {"cost_ratio": ev.comparison(against="static").cost_ratio},
+    }
+
+
+def print_table(ev: Evaluation, found: dict[str, Any], console: Console) -> None:
+    """The strategies that matter, cheap to dear, and the verdicts."""
+    table = Table(title=f"{ev.name} — {len(ev.table)} test questions")
+    for column in ("strategy", "accuracy", "95% interval", "tokens", "seconds"):
+        table.add_column(column, justify="left" if column == "strategy" else "right")
+    hull = {name for kind in ("fixed", "rules") if ev.points(kind) for name in ev.frontier(kind).names}
+    chosen = [o for o in ev.statics if o.name in hull or o.name in ("adaptive_consistency(0.95)", "random(0.4)")]
+    own = set(ev.frontier("policy").names)
+    chosen += [o for o in ev.curve if o.name in own]
+    for ends in (ev.stop_oracles, ev.oracles):
+        chosen.append(ends[-1])
+    for o in sorted(chosen, key=lambda o: (o.mean_tokens, o.accuracy)):
+        p = o.point(draws=400)
+        style = "bold cyan" if o in ev.curve else "magenta" if o.family.startswith("oracle") else None
+        table.add_row(
+            p.name,
+            f"{p.accuracy:.3f}",
+            f"{p.low:.3f}–{p.high:.3f}",
+            f"{p.cost:,.0f}",
+            f"{p.extra['seconds']:.2f}",
+            style=style,
+        )
+    console.print(table)
+    third, area, below = found["third_of_tokens"], found["area"], found["never_below_static"]
+    worst = f"{below['worst_difference']:+.3f} at {below['at_tokens']:,.0f} tokens"
+    rival = f"{third['static']} ({third['static_accuracy']:.3f})"
+    voting = f"{area['share_of_voting_oracle']:.0%} of a voting one's"
+    for met, text in (
+        (below["met"], f"never below the best static strategy: worst {worst}"),
+        (third["met"], f"at most a third of the tokens of {rival}: {third['ratio']:.2f}"),
+        (area["met"], f"70% of the area to the oracle: {area['share']:.0%} ({voting})"),
+    ):
+        console.print(f"  [{'green' if met else 'red'}]{'met   ' if met else 'missed'}[/] {text}")
+
+
+def main() -> None:
+    """Measures, prints, and writes what was asked for."""
+    known = recordings()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sets", nargs="+", choices=[*known, "all"], default=["all"])
+    parser.add_argument("--predictor", default="auto", help="auto, or kinds to choose from: panel,learned,…")
+    parser.add_argument("--json", type=Path, help="write all figures here")
+    parser.add_argument("--report", type=Path, help="write a report page per recording into this folder")
+    parser.add_argument("--policies", type=Path, help="save the fitted policies into this folder")
+    parser.add_argument("--quick", action="store_true", help="fewer episodes, for a look")
+    options = parser.parse_args()
+    console = Console(width=110)
+    names = list(known) if "all" in options.sets else options.sets
+    results: dict[str, Any] = {}
+    if options.json and options.json.exists():
+        results = json.loads(options.json.read_text(encoding="utf-8"))
+    for name in names:
+        ev, policy, test_side = measure(known[name], predictor=options.predictor, quick=options.quick, console=console)
+        found = verdict(ev)
+        print_table(ev, found, console)
+        results[name] = {"verdict": found, **ev.to_dict()}
+        if options.policies:
+            options.policies.mkdir(parents=True, exist_ok=True)
+            policy.save(options.policies / f"{name}.json")
+        if options.report:
+            tuned = policy.with_utility(
+                policy.utility.scaled(ev.prices[len(ev.prices) * 2 // 3] / policy.utility.per_token)
+            )
+            shown = evaluate(test_side, tuned, name=ev.name, repeats=1, prices=ev.prices, notes=ev.notes)
+            write_report(shown, options.report / f"{name}.html", title=ev.name)
+        if options.json:
+            options.json.parent.mkdir(parents=True, exist_ok=True)
+            options.json.write_text(json.dumps(results, indent=1, default=float) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,370 @@
+"""A panel of answerers: who agrees with whom, how good each of them is, and what asking one more would tell.
+
+Every attempt comes from a source (the greedy answer, a sample, a larger model). A question belongs to one of a few hidden
+classes, from easy to hopeless; given its class, each source is right with its own probability, fails with its own, and
+otherwise gives a wrong answer, which repeats an earlier wrong one as in a Chinese restaurant process. The posterior over
+"this answer is right", "none of them is" and the class follows from Bayes' rule. Asking a source is worth what it is
+expected to add to the best answer's posterior, now and with the best plan after it: the value of information.
+
+Sources: Dawid & Skene 1979 (answerers of different skill); Howard 1966 (value of information); Aldous 1985 (the process).
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+from tta_langgraph.decision import Action, Ahead, Assessment, CostModel, Forecast, Snapshot, Utility, register
+from tta_langgraph.decision.tally import Group
+from tta_langgraph.errors import PolicyError
+from tta_langgraph.state import Candidate
+
+State = tuple[tuple[tuple[tuple[int, ...], int], ...], tuple[int, ...]]
+"""Answers as (sources that gave it, evidence bucket), sorted, and the sources that failed, sorted."""
+Plan = tuple[float, float, float, float]
+"""Value, P(correct), tokens and seconds at the end of the best plan."""
+
+
+@register("panel")
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """Forecasts fresh samples and further models by the value of information; other actions are left out.
+
+    Built by `fit_panel`. With `Policy.selection="predictor"` it answers with the most probable answer, not the most
+    frequent one.
+    """
+
+    sources: tuple[str, ...]
+    """Names of the sources: `generate`, `resample`, `escalate:model`."""
+    weights: tuple[float, ...]
+    """Share of questions per class, shape (classes,)."""
+    skill: tuple[tuple[float, ...], ...]
+    """P(right) per source and class."""
+    failing: tuple[tuple[float, ...], ...]
+    """P(no answer, or an error | not right) per source and class."""
+    spread: tuple[float, ...]
+    """How readily wrong answers differ, per class."""
+    scores: tuple[float, ...] = (0.0,)
+    """Bias and weights of an answer's own evidence (see `evidence`)."""
+    edges: tuple[float, ...] = ()
+    """Scores between evidence buckets, ascending."""
+    log_right: tuple[float, ...] = (0.0,)
+    """log P(bucket | right), per bucket."""
+    log_wrong: tuple[float, ...] = (0.0,)
+    """log P(bucket | wrong), per bucket."""
+    prices: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Mean tokens and seconds per source."""
+    first_tokens: float = 1.0
+    """Mean tokens of a first answer: sets the scale of a question's costs."""
+    costs: CostModel = field(default_factory=CostModel)
+    """For what must fit in the budget."""
+    depth: int = 4
+    """Steps that plans look ahead."""
+
+    @property
+    def name(self) -> str:
+        """`panel`."""
+        return "panel"
+
+    def assess(self, snapshot: Snapshot, actions: Sequence[Action]) -> Assessment:
+        """Forecasts single samples and single models with the best plan after them."""
+        groups = snapshot.tally.groups
+        state, place = self._state(snapshot, groups)
+        beliefs = self._beliefs(state)
+        best, p_now, at = snapshot.chosen or snapshot.tally.fallback, 0.0, -1
+        for i, group in enumerate(groups):
+            p = beliefs[place[i]]
+            chosen = snapshot.chosen
+            if (chosen is None and p > p_now + 1e-12) or (chosen is not None and group.key == chosen.key):
+                best, p_now, at = group.best, p, i
+        if best is not None and at < 0:
+            p_now = NOBODY
+        scale = self.costs.scale(snapshot)
+        ratio = _ratio(snapshot, self.first_tokens)
+        rates = snapshot.utility or Utility()
+        price = (rates.per_token * ratio / rates.value, rates.per_second * ratio / rates.value)
+        forecasts: dict[Action, Forecast] = {}
+        for action in actions:
+            source = self._source(action)
+            if source is None or action.n != 1 or not self._open(state, source):
+                continue
+            tokens, seconds = self.costs.of(action, scale)
+            _, p_end, t_end, s_end = self._after(state, source, self.depth, price)
+            p_next = sum(chance * max(self._beliefs(s), default=0.0) for chance, s in self._outcomes(state, source))
+            lift = p_now - max(beliefs, default=0.0)  # a rule that does not take the most probable answer lags behind
+            forecasts[action] = Forecast(
+                action,
+                min(1.0, max(0.0, p_next + lift)),
+                tokens,
+                seconds,
+                self.name,
+                ahead=Ahead(min(1.0, max(0.0, p_end + lift)), t_end * ratio, s_end * ratio),
+            )
+        features = {"answers": float(len(groups)), "failed": float(len(state[1])), "hopeless": 1.0 - sum(beliefs)}
+        if at >= 0:
+            features["votes"] = float(groups[at].votes)
+        return Assessment(p_now, forecasts, self.name, features, best.id if best is not None else None)
+
+    def _state(self, snapshot: Snapshot, groups: Sequence[Group]) -> tuple[State, list[int]]:
+        """The state, and where each group of the tally stands in it."""
+        voting = set()
+        made = []
+        for i, group in enumerate(groups):
+            members = tuple(sorted(self._index(c) for c in group.members))
+            voting.update(c.id for c in group.members)
+            made.append((members, self._bucket(group.members[0], snapshot), i))
+        made.sort()
+        place = [0] * len(made)
+        for position, (_, _, i) in enumerate(made):
+            place[i] = position
+        failed = tuple(sorted(self._index(c) for c in snapshot.tally.standing if c.id not in voting))
+        return (tuple((members, bucket) for members, bucket, _ in made), failed), place
+
+    def _index(self, candidate: Candidate) -> int:
+        found = self._positions.get(source_of(candidate))
+        return found if found is not None else self._positions.get("resample", 0)
+
+    def _source(self, action: Action) -> int | None:
+        if action.kind == "resample":
+            return self._positions.get("resample")
+        if action.name == "escalate" and self._escalations:
+            return self._escalations[0]
+        return self._positions.get(action.name)
+
+    def _open(self, state: State, source: int) -> bool:
+        """A model is asked once; samples can be drawn again."""
+        if self.sources[source] == "resample":
+            return True
+        return source not in state[1] and all(source not in members for members, _ in state[0])
+
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self.sources)}
+
+    @cached_property
+    def _escalations(self) -> list[int]:
+        return [i for i, name in enumerate(self.sources) if name.startswith("escalate")]
+
+    @cached_property
+    def _asked(self) -> list[int]:
+        return [i for i, name in enumerate(self.sources) if name != "generate" and name in self.prices]
+
+    @cached_property
+    def _logs(self) -> list[tuple[list[float], list[float], list[float]]]:
+        """Per source: log P(right), log P(a wrong answer), log P(failure), by class."""
+        return [
+            ([math.log(a) for a in skill], [math.log((1 - a) * (1 - f)) for a, f in zip(skill, fails, strict=True)],
+             [math.log((1 - a) * f) for a, f in zip(skill, fails, strict=True)])
+            for skill, fails in zip(self.skill, self.failing, strict=True)
+        ]  # fmt: skip
+
+    @cached_property
+    def _memo(self) -> tuple[dict[Any, Any], dict[Any, Any], dict[Any, Any]]:
+        return {}, {}, {}
+
+    def _bucket(self, candidate: Candidate, snapshot: Snapshot) -> int:
+        if not self.edges:
+            return 0
+        score = self.scores[0]
+        for weight, value in zip(self.scores[1:], evidence(candidate, snapshot.context), strict=True):
+            score += weight * value
+        return bisect_right(self.edges, score)
+
+    def _joint(self, state: State) -> list[list[float]]:
+        """P(hypothesis, class): one row per answer being right, the last for none of them."""
+        known = self._memo[0].get(state)
+        if known is not None:
+            return known  # type: ignore[no-any-return]
+        groups, failed = state
+        classes, logs = range(len(self.weights)), self._logs
+        base = [math.log(w) for w in self.weights]
+        for source in failed:
+            base = [b + logs[source][2][z] for z, b in zip(classes, base, strict=True)]
+        right, wrong = [], []
+        for members, bucket in groups:
+            r, w = (self.log_right[bucket], self.log_wrong[bucket]) if bucket >= 0 else (0.0, 0.0)
+            right.append([r + sum(logs[m][0][z] for m in members) for z in classes])
+            wrong.append([w + sum(logs[m][1][z] for m in members) for z in classes])
+        total = [sum(w[z] for w in wrong) for z in classes]
+        sizes = [len(members) for members, _ in groups]
+        rows = []
+        for h in range(len(groups) + 1):
+            others = [n for j, n in enumerate(sizes) if j != h]
+            row = []
+            for z in classes:
+                value = base[z] + total[z] + _seating(others, self.spread[z])
+                if h < len(groups):
+                    value += right[h][z] - wrong[h][z]
+                row.append(value)
+            rows.append(row)
+        top = max(max(row) for row in rows)
+        rows = [[math.exp(v - top) for v in row] for row in rows]
+        whole = sum(sum(row) for row in rows)
+        found = [[v / whole for v in row] for row in rows]
+        self._memo[0][state] = found
+        return found
+
+    def _beliefs(self, state: State) -> list[float]:
+        """P(right) per answer of the state."""
+        return [sum(row) for row in self._joint(state)[:-1]]
+
+    def _outcomes(self, state: State, source: int) -> list[tuple[float, State]]:
+        """Chances of what a source may say next, and the states that follow."""
+        key = (state, source)
+        known = self._memo[1].get(key)
+        if known is not None:
+            return known  # type: ignore[no-any-return]
+        groups, failed = state
+        joint = self._joint(state)
+        n = len(groups)
+        joins, new, fails = [0.0] * n, 0.0, 0.0
+        sizes = [len(members) for members, _ in groups]
+        heads = sum(sizes)
+        for h, row in enumerate(joint):
+            others = heads - (sizes[h] if h < n else 0)
+            for z, p in enumerate(row):
+                a, f = self.skill[source][z], self.failing[source][z]
+                if h < n:
+                    joins[h] += p * a
+                else:
+                    new += p * a
+                fails += p * (1 - a) * f
+                seats = p * (1 - a) * (1 - f) / (self.spread[z] + others)
+                new += seats * self.spread[z]
+                for j in range(n):
+                    if j != h:
+                        joins[j] += seats * sizes[j]
+        found = []
+        for j, chance in enumerate(joins):
+            if chance > LEAST:
+                members, bucket = groups[j]
+                grown = (tuple(sorted((*members, source))), bucket)
+                found.append((chance, (tuple(sorted((*groups[:j], grown, *groups[j + 1 :]))), failed)))
+        if new > LEAST:
+            found.append((new, (tuple(sorted((*groups, ((source,), -1)))), failed)))
+        if fails > LEAST:
+            found.append((fails, (groups, tuple(sorted((*failed, source))))))
+        whole = sum(chance for chance, _ in found)
+        found = [(chance / whole, after) for chance, after in found]
+        self._memo[1][key] = found
+        return found
+
+    def _after(self, state: State, source: int, depth: int, price: tuple[float, float]) -> Plan:
+        """The best plan that starts with asking a source."""
+        tokens, seconds = self.prices[self.sources[source]]
+        value, p_end = -price[0] * tokens - price[1] * seconds, 0.0
+        for chance, after in self._outcomes(state, source):
+            v, p, t, s = self._plan(after, depth - 1, price)
+            value += chance * v
+            p_end += chance * p
+            tokens += chance * t
+            seconds += chance * s
+        return value, p_end, tokens, seconds
+
+    def _plan(self, state: State, depth: int, price: tuple[float, float]) -> Plan:
+        """The best of stopping and of every plan of at most `depth` steps."""
+        key = (state, depth, price)
+        known = self._memo[2].get(key)
+        if known is not None:
+            return known  # type: ignore[no-any-return]
+        p_now = max(self._beliefs(state), default=0.0)
+        best: Plan = (p_now, p_now, 0.0, 0.0)
+        if depth > 0:
+            for source in self._asked:
+                tokens, seconds = self.prices[self.sources[source]]
+                dearest = price[0] * tokens + price[1] * seconds
+                if dearest < 1.0 - p_now and self._open(state, source):  # dearer than certainty is worth: never
+                    found = self._after(state, source, depth, price)
+                    if found[0] > best[0]:
+                        best = found
+        if len(self._memo[2]) > MEMO:
+            self._memo[2].clear()
+        self._memo[2][key] = best
+        return best
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        plain = {name: value for name, value in asdict(self).items() if name != "costs"}
+        plain["prices"] = {name: list(pair) for name, pair in self.prices.items()}
+        return {**plain, "costs": self.costs.to_dict()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Panel:
+        """Reads `to_dict`'s output.
+
+        Raises:
+            PolicyError: shapes that do not fit together.
+        """
+        flat = {name: tuple(map(float, data[name])) for name in _FLAT}
+        nested = {name: tuple(tuple(map(float, row)) for row in data[name]) for name in ("skill", "failing")}
+        sources, classes = tuple(map(str, data["sources"])), len(flat["weights"])
+        sound = all(len(rows) == len(sources) and all(len(r) == classes for r in rows) for rows in nested.values())
+        buckets = len(flat["edges"]) + 1
+        if not sound or len(flat["spread"]) != classes or any(len(flat[n]) != buckets for n in ("log_right", "log_wrong")):
+            raise PolicyError("a panel whose parts do not fit together", where="panel", remedy="Fit the policy again")
+        prices = {str(name): (float(pair[0]), float(pair[1])) for name, pair in data["prices"].items()}
+        return cls(
+            sources=sources,
+            prices=prices,
+            first_tokens=float(data["first_tokens"]),
+            costs=CostModel.from_dict(data["costs"]),
+            depth=int(data["depth"]),
+            **flat,
+            **nested,
+        )
+
+
+def source_of(candidate: Candidate) -> str:
+    """The source of a candidate: its action, with the model's name for an escalation."""
+    return f"escalate:{candidate.model}" if candidate.action == "escalate" else candidate.action
+
+
+def source_name(action: Action) -> str:
+    """The source that an action asks."""
+    return action.kind if action.kind == "resample" else action.name
+
+
+def evidence(candidate: Candidate, context: Mapping[str, float]) -> tuple[float, ...]:
+    """What an answer says of itself: log-probabilities, result and length, and the question's size."""
+    found = candidate.evidence
+    stats, ran = found.logprobs, found.execution
+    return (
+        stats.mean if stats is not None else 0.0,
+        stats.tail if stats is not None else 0.0,
+        stats.first_entropy if stats is not None else 0.0,
+        1.0 if ran is not None and ran.empty else 0.0,
+        math.log1p(ran.n_rows) if ran is not None else 0.0,
+        math.log1p(candidate.usage.completion_tokens),
+        math.log1p(context.get("question_chars", 0.0)),
+        math.log1p(context.get("n_tables", 0.0)),
+    )
+
+
+def _ratio(snapshot: Snapshot, mean: float) -> float:
+    """How much dearer this question is than others, in steps of √2, so that plans are shared."""
+    first = snapshot.candidates[0].usage.tokens if snapshot.candidates else 0
+    if first <= 0 or mean <= 0:
+        return 1.0
+    return float(2 ** (round(2 * math.log2(first / mean)) / 2))
+
+
+def _seating(sizes: Sequence[int], spread: float) -> float:
+    """log probability that wrong answers repeat each other in this way (Chinese restaurant process)."""
+    total, seated = 0.0, 0
+    for n in sizes:
+        total += math.log(spread) + math.lgamma(n)
+        seated += n
+    return total - (math.lgamma(spread + seated) - math.lgamma(spread)) if seated else total
+
+
+_FLAT = ("weights", "spread", "scores", "edges", "log_right", "log_wrong")
+NOBODY = 0.01
+"""P(correct) of an answer without a vote."""
+LEAST = 0.004
+"""Chances below this are not followed."""
+MEMO = 400_000
+"""Plans remembered."""
