@@ -16,7 +16,16 @@ np = pytest.importorskip("numpy", reason="numpy is not installed (extra learn)")
 pytest.importorskip("sklearn", reason="scikit-learn is not installed (extra learn)")
 
 from tta_langgraph.budget import Usage  # noqa: E402
-from tta_langgraph.decision import Action, Experience, Policy, Snapshot, Utility, choose, choose_batch  # noqa: E402
+from tta_langgraph.decision import (  # noqa: E402
+    Action,
+    Experience,
+    FittedValue,
+    Policy,
+    Snapshot,
+    Utility,
+    choose,
+    choose_batch,
+)
 from tta_langgraph.decision.features import FEATURES, features  # noqa: E402
 from tta_langgraph.decision.fitting import export_forest, folds  # noqa: E402
 from tta_langgraph.decision.forest import Forest  # noqa: E402
@@ -119,6 +128,11 @@ def lesson(steps: list[Experience]) -> Lesson:
     return fit_learned(steps, k=3)
 
 
+@pytest.fixture(scope="module")
+def ahead(lesson: Lesson, steps: list[Experience]) -> FittedValue:
+    return fit_ahead(lesson, steps, iterations=2)
+
+
 def fresh(snapshot: Snapshot) -> Snapshot:
     return Snapshot(candidates=snapshot.candidates, step=snapshot.step)
 
@@ -201,8 +215,7 @@ def test_a_model_that_repeats_itself_is_resampled_not_asked_to_reflect(lesson: L
     assert taken.count("stop") > 0
 
 
-def test_batches_decide_as_one_by_one(lesson: Lesson, steps: list[Experience]) -> None:
-    ahead = fit_ahead(lesson, steps, iterations=2)
+def test_batches_decide_as_one_by_one(lesson: Lesson, ahead: FittedValue, steps: list[Experience]) -> None:
     for predictor in (lesson.predictor, ahead):
         policy = Policy(predictor=predictor, actions=ACTIONS, selection="predictor", utility=Utility(wrong=0.4))
         moments = [fresh(e.snapshot) for e in steps[:150]] + [
@@ -226,8 +239,8 @@ def fresh_of(moment: Snapshot) -> Snapshot:
     return Snapshot(candidates=moment.candidates, step=moment.step, tokens_left=moment.tokens_left)
 
 
-def test_looking_ahead_goes_further_when_samples_are_cheap(lesson: Lesson, steps: list[Experience]) -> None:
-    policy = Policy(predictor=fit_ahead(lesson, steps, iterations=3), actions=ACTIONS, selection="predictor")
+def test_looking_ahead_goes_further_when_samples_are_cheap(ahead: FittedValue, steps: list[Experience]) -> None:
+    policy = Policy(predictor=ahead, actions=ACTIONS, selection="predictor")
     moments = [fresh(e.snapshot) for e in steps[::4]]
 
     def continued(per_token: float) -> int:

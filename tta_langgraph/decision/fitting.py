@@ -158,7 +158,8 @@ def _classifiers(x: Floats, y: Floats, weight: Floats, family: Family) -> Part:
 
     centre, spread = _standard(x)
     model = LogisticRegression(C=0.3, solver="newton-cholesky")
-    model.fit((x - centre) / spread, y, sample_weight=weight)
+    with one_thread():
+        model.fit((x - centre) / spread, y, sample_weight=weight)
     return _linear(model.coef_[0], float(model.intercept_[0]), centre, spread)
 
 
@@ -209,8 +210,17 @@ def _boosted(x: Floats, y: Floats, weight: Floats, *, classify: bool, iterations
     if classify and y.min() == y.max():
         return Forest(math.log((y.mean() + 1e-3) / (1 - y.mean() + 1e-3)), (), x.shape[1])
     model = (HistGradientBoostingClassifier if classify else HistGradientBoostingRegressor)(**settings)
-    model.fit(x, y)
-    return export_forest(model, x)
+    with one_thread():
+        model.fit(x, y)
+        return export_forest(model, x)
+
+
+def one_thread() -> Any:
+    """A context in which scikit-learn uses one thread: on small data threads wait for each other, and on a busy machine
+    they wait a hundred times longer than they work."""
+    from threadpoolctl import threadpool_limits  # comes with scikit-learn
+
+    return threadpool_limits(limits=1)
 
 
 def export_forest(model: Any, x: Floats) -> Forest:

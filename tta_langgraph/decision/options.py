@@ -46,11 +46,15 @@ class Option:
 
     @classmethod
     def coerce(cls, value: Option | Action | str) -> Option:
-        """An option from an action or its text, with the priors' limits for reflection (see `REFLECTION_ROUNDS`)."""
+        """An option from an action or its text, with the priors' limits: see `REFLECTION_ROUNDS` and `ONCE`."""
         if isinstance(value, Option):
             return value
         action = Action.parse(value)
-        return cls(action=action, max_round=REFLECTION_ROUNDS.get(action.detail) if action.kind == "reflect" else None)
+        if action.kind == "reflect":
+            # Uses are counted besides rounds: a look that only confirms the answer makes no new round.
+            rounds = REFLECTION_ROUNDS.get(action.detail)
+            return cls(action=action, max_round=rounds, max_uses=rounds)
+        return cls(action=action, max_uses=1 if action.kind in ONCE else None)
 
     def blocked(self, snapshot: Snapshot) -> str | None:
         """Why the action is not offered at this moment, or None if it is."""
@@ -103,5 +107,7 @@ class Option:
 
 NEEDS_CANDIDATE = frozenset({"reflect", "judge", "verify", "check", "confidence"})
 """Kinds of action that look at the best candidate."""
+ONCE = frozenset({"escalate", "judge"})
+"""Kinds of action that are taken once an episode by default: a second larger model, or verdict, adds little."""
 REFLECTION_ROUNDS = {"": 3, "execution": 3, "judge": 1, "none": 1}
 """Rounds by feedback: a judge's helps in round 1 and hurts by round 3 (*Finding the Sweet Spot*, arXiv 2510.20653)."""
