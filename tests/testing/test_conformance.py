@@ -10,9 +10,11 @@ from tta_langgraph.testing.peers import ModelCallLimit, PostHocCounter, WorstCas
 from tta_langgraph.testing.scenarios import KINDS, Kind, Scenario
 from tta_langgraph.testing.server import ScriptedServer
 
-USAGE_IS_KNOWN: tuple[Kind, ...] = ("plain", "resumes", "n samples")
+USAGE_IS_KNOWN: tuple[Kind, ...] = ("plain", "fan-out", "resumes", "n samples")
 """Kinds in which every call's usage is reported, so that nothing but the last few tokens may be left over."""
 
+SMALLEST_CALL = 64
+"""Tokens that are too few for a prompt of these scenarios and a completion worth having."""
 
 HIDDEN = pytest.mark.xfail(
     strict=True, reason="a stream that reports no usage is charged by its text, which hidden reasoning is not part of"
@@ -22,13 +24,13 @@ EVERY_KIND = pytest.mark.parametrize(
 )
 
 
-@pytest.mark.parametrize("branches", [1, 16])
+@pytest.mark.parametrize("branches", [4, 16])
 @EVERY_KIND
 async def test_the_budget_holds_and_every_token_is_charged(kind: Kind, branches: int) -> None:
     assert_holds(await measure(Ours(), Scenario(kind=kind, branches=branches)))
 
 
-@pytest.mark.parametrize("kind", ["plain", "retries", "cancellations", "resumes"])
+@pytest.mark.parametrize("kind", ["plain", "fan-out", "retries", "cancellations"])
 async def test_the_budget_holds_at_128_branches(kind: Kind) -> None:
     assert_holds(await measure(Ours(), Scenario(kind=kind, branches=128)))
 
@@ -45,6 +47,12 @@ async def test_the_budget_holds_where_tokens_can_only_be_estimated(kind: Kind) -
     assert measured.usable >= 0.9
 
 
+@pytest.mark.xfail(strict=True, reason="usage of the first sample only is believed where the counter is not exact")
+async def test_usage_of_one_sample_in_four_is_doubted_where_tokens_can_only_be_estimated() -> None:
+    scenario = Scenario(kind="partial usage", branches=8, tokenize_endpoint=False)
+    assert (await measure(Ours(counts=False), scenario)).uncharged == 0
+
+
 def assert_holds(measured: Measurement) -> None:
     assert measured.used <= measured.scenario.limit
     assert measured.reported <= measured.scenario.limit
@@ -52,7 +60,7 @@ def assert_holds(measured: Measurement) -> None:
     assert measured.answer is not None
     if measured.scenario.kind in USAGE_IS_KNOWN:
         assert measured.reported == measured.used
-        assert measured.usable >= 0.98
+        assert measured.scenario.limit - measured.used <= max(0.02 * measured.scenario.limit, SMALLEST_CALL)
         assert measured.errors == ()
 
 
@@ -74,10 +82,11 @@ async def test_the_kit_catches_tokens_that_a_counter_never_hears_of(kind: Kind) 
 
 
 async def test_the_kit_catches_what_a_reservation_leaves_on_the_table() -> None:
-    scenario = Scenario(kind="plain", branches=8)
+    scenario = Scenario(kind="fan-out", branches=32)
     reserved, ours = await measure(WorstCaseReservation(), scenario), await measure(Ours(), scenario)
-    assert reserved.overshoot == 0
-    assert reserved.usable < ours.usable
+    assert reserved.overshoot == ours.overshoot == 0
+    assert reserved.usable < 0.9 < ours.usable
+    assert reserved.calls < ours.calls
 
 
 async def test_the_kit_catches_a_limit_on_calls_that_does_not_hear_of_retries() -> None:

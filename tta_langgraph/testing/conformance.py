@@ -20,8 +20,6 @@ from typing import Protocol
 from tta_langgraph.testing.scenarios import CAP, Scenario
 from tta_langgraph.testing.server import ScriptedServer
 
-ATTEMPTS_PER_BRANCH = 60
-"""Calls after which a branch stops asking, refused or not."""
 RUNAWAY = 3.0
 """Times the budget after which a run is stopped: nothing will hold it."""
 CANCEL_AFTER = 0.02
@@ -176,7 +174,7 @@ async def _visit(account: Account, scenario: Scenario, branch: int, tally: _Tall
     while scenario.calls_per_visit is None or visits < scenario.calls_per_visit:
         visits += 1
         number = tally.attempts[branch] = tally.attempts.get(branch, 0) + 1
-        if number > ATTEMPTS_PER_BRANCH or server.total > RUNAWAY * scenario.limit:
+        if number > scenario.calls_per_branch or server.total > RUNAWAY * scenario.limit:
             tally.refused.add(branch)
             return
         call = Call(prompt=scenario.prompt(branch, number), branch=branch, n=scenario.n, stream=scenario.stream)

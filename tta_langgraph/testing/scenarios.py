@@ -11,12 +11,21 @@ from tta_langgraph.testing.log import LoggedRequest
 from tta_langgraph.testing.replies import Reply, UsageReport
 
 Kind = Literal[
-    "plain", "retries", "cancellations", "streaming without usage", "resumes", "n samples", "partial usage", "reasoning"
+    "plain",
+    "fan-out",
+    "retries",
+    "cancellations",
+    "streaming without usage",
+    "resumes",
+    "n samples",
+    "partial usage",
+    "reasoning",
 ]
 """What makes a scenario hard, beside its parallel branches."""
 
 KINDS: tuple[Kind, ...] = (
     "plain",
+    "fan-out",
     "retries",
     "cancellations",
     "streaming without usage",
@@ -25,9 +34,10 @@ KINDS: tuple[Kind, ...] = (
     "partial usage",
     "reasoning",
 )
-"""Every kind: nothing else; failures that the client or the enforcement repeats; calls cancelled in flight; streams
-whose usage nobody reports; an episode taken up again from what was saved of it, as in a new process; several samples
-in a request; the same from a server that reports the first sample only (llama.cpp); hidden reasoning without usage."""
+"""Every kind: nothing else; one call per branch, all at once, and a budget for three in four of them; failures that
+the client or the enforcement repeats; calls cancelled in flight; streams whose usage nobody reports; an episode taken
+up again from what was saved of it, as in a new process; several samples in a request; the same from a server that
+reports the first sample only (llama.cpp); hidden reasoning without usage."""
 BRANCHES = (1, 8, 32, 128)
 """Parallel branches of the published table."""
 
@@ -35,6 +45,8 @@ CAP = 256
 """Completion cap of every call, tokens: what a careful user sets, two to sixteen times what most replies take."""
 TOKENS_PER_BRANCH = 420
 """Budget per branch, tokens: a few calls each, but soon less than the worst case of all branches at once."""
+TOKENS_PER_FAN = 80
+"""Budget per branch of a fan-out, tokens: a mean call takes 108, a reservation for the worst case 280."""
 BASE_TOKENS = 1_200
 """Budget before any branch, tokens."""
 
@@ -43,7 +55,7 @@ BASE_TOKENS = 1_200
 class Scenario:
     """One episode: parallel branches that call a model until their budget refuses.
 
-    The demand has no end, so that an ideal enforcement spends the whole budget and not one token more.
+    The demand is greater than the budget, so that an ideal enforcement spends all of it and not one token more.
     """
 
     kind: Kind
@@ -61,6 +73,8 @@ class Scenario:
     @property
     def limit(self) -> int:
         """The budget, tokens."""
+        if self.kind == "fan-out":
+            return TOKENS_PER_FAN * self.branches
         return BASE_TOKENS + TOKENS_PER_BRANCH * self.branches * self.n
 
     @property
@@ -88,6 +102,11 @@ class Scenario:
         """Calls of each branch until the episode is saved and taken up again; None for never."""
         return 2 if self.kind == "resumes" else None
 
+    @property
+    def calls_per_branch(self) -> int:
+        """Calls after which a branch has had enough."""
+        return 1 if self.kind == "fan-out" else 60
+
     def script(self) -> Callable[[LoggedRequest], Reply]:
         """Returns the server's script: replies of 8 to 160 tokens, and the failures of the kind."""
         return lambda request: _reply(self, request)
@@ -98,8 +117,10 @@ class Scenario:
 
 
 def all_scenarios(branches: tuple[int, ...] = BRANCHES, kinds: tuple[Kind, ...] = KINDS) -> list[Scenario]:
-    """Returns the scenarios of a table: every kind with every number of branches."""
-    return [Scenario(kind=kind, branches=count) for kind in kinds for count in branches]
+    """Returns the scenarios of a table: every kind with every number of branches (a fan-out has several)."""
+    return [
+        Scenario(kind=kind, branches=count) for kind in kinds for count in branches if count > 1 or kind != "fan-out"
+    ]
 
 
 def _reply(scenario: Scenario, request: LoggedRequest) -> Reply:

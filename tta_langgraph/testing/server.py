@@ -164,8 +164,8 @@ class ScriptedServer:
             target=lambda: asyncio.run(self._run(ready)), name="scripted-server", daemon=True
         )
         self._thread.start()
-        if not ready.wait(10):
-            raise RuntimeError("the scripted server did not start within 10 s")
+        if not ready.wait(60):
+            raise RuntimeError("the scripted server did not start within 60 s")
         return self
 
     def stop(self) -> None:
