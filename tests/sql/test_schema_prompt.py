@@ -67,9 +67,9 @@ def test_the_cap_holds(many_tables: Path, sqlite_path: Path, style: str, cap: in
 
 def test_detail_is_given_up_before_tables_are(sqlite_path: Path) -> None:
     with Database(sqlite_path) as database:
-        rich = database.schema_prompt(max_tokens=1_500)
-        room = estimate_tokens(rich)
-        lean = database.schema_prompt(max_tokens=room * 2 // 3)
+        rich = database.schema_prompt()
+        bare = estimate_tokens(database.schema_prompt(sample_rows=0))
+        lean = database.schema_prompt(max_tokens=bare)
     assert "Ann" in rich
     for prompt in (rich, lean):
         assert all(f"CREATE TABLE {name}" in prompt for name in ("concert", "number", "singer"))
@@ -80,8 +80,7 @@ def test_the_tables_a_question_is_about_come_first_and_bring_their_neighbours(ma
     with Database(many_tables) as database:
         prompt = database.schema_prompt("Total of all invoices per customer", max_tokens=300)
         shown = [line.split()[2] for line in prompt.splitlines() if line.startswith("CREATE TABLE")]
-        assert set(shown[:2]) == {"Customer", "invoice"}
-        assert "InvoiceLine" in shown[:4]
+        assert set(shown[:3]) == {"Customer", "invoice", "InvoiceLine"}
         assert "other tables:" in prompt
         assert "part_" in database.schema_prompt("weight of the parts", max_tokens=300).split("other tables")[0]
 

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from itertools import pairwise
 from typing import Literal
 
@@ -91,17 +91,19 @@ def check(sql: str, policy: Policy) -> Verdict:
         return _refused("one statement is expected, this has " + (str(n) if n else "none"))
     tree = parsed.statements[0]
     calls = _calls(parsed.tokens)
-    refusal = _harmful(calls, policy) or _nodes(tree, policy)
+    nodes = list(tree.walk())
+    refusal = _harmful(calls, policy) or _nodes(tree, nodes, policy)
     if refusal is None and policy.dialect in _GROWING:
-        refusal = _GROWING[policy.dialect](tree, policy.max_growth)
-    if refusal is None and expanded(tree, most=policy.max_queries) > policy.max_queries:
+        refusal = _GROWING[policy.dialect](nodes, policy.max_growth)
+    defined = frozenset(node.alias_or_name.lower() for node in nodes if isinstance(node, exp.CTE))
+    if refusal is None and defined and expanded(tree, most=policy.max_queries) > policy.max_queries:
         refusal = f"its common table expressions stand for more than {policy.max_queries} queries"
     if refusal is not None:
         return _refused(refusal)
-    tables, refusal = _tables(tree, policy)
+    tables, refusal = _tables(nodes, defined, policy)
     if refusal is not None:
         return _refused(refusal)
-    width, stars = _width(tree)
+    width, stars = _width(nodes)
     return Verdict(
         statement=_trimmed(sql, parsed.tokens),
         ordered=orders(tree),
@@ -158,14 +160,14 @@ def _harmful(calls: frozenset[str], policy: Policy) -> str | None:
     return None
 
 
-def _nodes(tree: exp.Expr, policy: Policy) -> str | None:
+def _nodes(tree: exp.Expr, nodes: list[exp.Expr], policy: Policy) -> str | None:
     root: exp.Expr = tree
     while isinstance(root, (exp.Subquery, exp.Paren)):
         root = root.this
     if not isinstance(root, (exp.Select, exp.SetOperation, exp.Values)):
         return f"only a query may be executed, this is {_name(root)}"
-    for node in tree.walk():
-        if isinstance(node, FORBIDDEN_NODES):
+    for node in nodes:
+        if _forbidden(type(node)):
             return f"{_name(node)} is not allowed, only reading is"
         if policy.dialect == "mysql" and isinstance(node, exp.PropertyEQ):
             return "assigning to a variable is not allowed, only reading is"
@@ -174,6 +176,12 @@ def _nodes(tree: exp.Expr, policy: Policy) -> str | None:
         if isinstance(node, exp.Func) and not _safe(node, policy):
             return f"the function {_called(node)} is not known, or not known to be harmless"
     return None
+
+
+@cache
+def _forbidden(kind: type[exp.Expr]) -> bool:
+    """Asked once per kind of node: the list is long, trees are many."""
+    return issubclass(kind, FORBIDDEN_NODES)
 
 
 def _safe(node: exp.Func, policy: Policy) -> bool:
@@ -195,15 +203,16 @@ def _called(node: exp.Func) -> str:
     return str(node.this if isinstance(node, exp.Anonymous) else node.sql_name()).lower().strip('"`[]')
 
 
-def _tables(tree: exp.Expr, policy: Policy) -> tuple[frozenset[str], str | None]:
-    ours = {cte.alias_or_name.lower() for cte in tree.find_all(exp.CTE)}
+def _tables(nodes: list[exp.Expr], defined: frozenset[str], policy: Policy) -> tuple[frozenset[str], str | None]:
     read: set[str] = set()
     system = SYSTEM_TABLES.get(policy.dialect, ())
-    for table in tree.find_all(exp.Table):
+    for table in nodes:
+        if not isinstance(table, exp.Table):
+            continue
         name, schema = table.name.lower(), table.db.lower()
         if not name or isinstance(table.this, exp.Func):
             continue
-        if name in ours and definition(table) is not None:
+        if name in defined and definition(table) is not None:
             continue
         read.add(name)
         if policy.dialect == "duckdb" and _FILE_LIKE.search(table.name) and not _listed(name, policy):
@@ -222,9 +231,11 @@ def _listed(name: str, policy: Policy) -> bool:
     return policy.only_tables is not None and name in policy.only_tables
 
 
-def _width(tree: exp.Expr) -> tuple[int, int]:
+def _width(nodes: list[exp.Expr]) -> tuple[int, int]:
     width = stars = 0
-    for select in tree.find_all(exp.Select):
+    for select in nodes:
+        if not isinstance(select, exp.Select):
+            continue
         columns = select.expressions
         width = max(width, len(columns))
         stars = max(stars, sum(1 for column in columns if column.is_star))
@@ -237,7 +248,7 @@ def _name(node: exp.Expr) -> str:
     return _WORDS.sub(" ", type(node).__name__).upper()
 
 
-_GROWING: dict[str, Callable[[exp.Expr, int], str | None]] = {
+_GROWING: dict[str, Callable[[list[exp.Expr], int], str | None]] = {
     "duckdb": partial(too_large, strict=True),
     "mysql": partial(too_large, strict=False),
     "postgres": partial(too_large, strict=False),

@@ -14,17 +14,17 @@ import re
 from sqlglot import exp
 
 
-def too_large(tree: exp.Expr, most: int, *, strict: bool) -> str | None:
+def too_large(nodes: list[exp.Expr], most: int, *, strict: bool) -> str | None:
     """The reason why the statement may build values beyond `most` elements, or None.
 
     Args:
-        tree: the statement.
+        nodes: every node of the statement.
         most: the largest product of sizes.
         strict: whether sizes that are not plain numbers are refused as well, and lists of numbers counted; for an
             engine that has no limit of its own.
     """
     product = 1.0
-    for node in tree.walk():
+    for node in nodes:
         if isinstance(node, (exp.DPipe, exp.Concat, exp.ArrayConcat)):
             factor: float | None = _joined(node) if strict else 1.0
         elif isinstance(node, exp.Func):
@@ -51,17 +51,19 @@ def too_large(tree: exp.Expr, most: int, *, strict: bool) -> str | None:
     return None
 
 
-def wide_format(tree: exp.Expr, most: int) -> str | None:
+def wide_format(nodes: list[exp.Expr], most: int) -> str | None:
     """The reason why a format string may make SQLite pad for minutes, or None.
 
     Padding goes on past the length limit and hears no interrupt (measured: `printf('%.*c', 2000000000, 'x')` took 50
     seconds to return NULL).
 
     Args:
-        tree: the statement.
+        nodes: every node of the statement.
         most: the widest field.
     """
-    for node in tree.find_all(exp.Func):
+    for node in nodes:
+        if not isinstance(node, exp.Func):
+            continue
         name = str(node.this if isinstance(node, exp.Anonymous) else node.sql_name()).lower()
         if name in _FORMATS:
             width = _format(node)
