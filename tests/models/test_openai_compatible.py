@@ -45,7 +45,8 @@ def test_streams_report_usage_and_the_client_does_not_retry_on_its_own() -> None
     with ScriptedServer(["SELECT 1 FROM singer", Reply(status=500), "unused"]) as server:
         model = chat_openai_server(server.base_url)
         chunks = list(model.stream("hi"))
-        assert sum((chunk.usage_metadata or {}).get("output_tokens", 0) for chunk in chunks) == 4
+        reported = sum((chunk.usage_metadata or {}).get("output_tokens", 0) for chunk in chunks)
+        assert reported == server.completion_tokens > 0
         with pytest.raises(Exception, match="500"):
             model.invoke("again")
         assert len(server.log) == 2

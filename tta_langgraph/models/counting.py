@@ -11,6 +11,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final, Protocol
 
 from langchain_core.language_models import BaseChatModel
@@ -59,7 +60,7 @@ def counter_for(model: BaseChatModel) -> TokenCounter:
         if known is not None and known[0]() is model:
             return known[1]
         counter, key = _choose(model), id(model)
-        _COUNTERS[key] = (weakref.ref(model, lambda _: _COUNTERS.pop(key, None)), counter)
+        _COUNTERS[key] = (weakref.ref(model, partial(_forget, _COUNTERS, key)), counter)
         return counter
 
 
@@ -87,6 +88,11 @@ def margin_for(model: BaseChatModel) -> SafetyMargin:
             factor, offset = _PRIORS.get(kind, _PRIORS["TextCounter"])
             _MARGINS[key] = SafetyMargin(factor, offset=offset, exact=counter.exact)
         return _MARGINS[key]
+
+
+def _forget(counters: dict[int, Any], key: int, _: object) -> None:
+    """Called when a model is gone; takes the table as an argument, for at exit the module's names are gone too."""
+    counters.pop(key, None)
 
 
 def _choose(model: BaseChatModel) -> TokenCounter:

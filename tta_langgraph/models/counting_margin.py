@@ -32,6 +32,7 @@ class SafetyMargin:
         self.worst = 0.0
         """Largest factor that a report needed."""
         self._factor = factor
+        self._floor = 1.0 if exact else _LOWEST
         self._lock = threading.Lock()
 
     @property
@@ -55,13 +56,14 @@ class SafetyMargin:
         with self._lock:
             self.observations += 1
             if estimated < _SHORT:
-                self.offset = max(self.offset, reported - math.floor(self._factor * estimated))
+                # Against the lowest factor there can be, so that the bound holds when the factor falls later.
+                self.offset = max(self.offset, reported - math.floor(self._floor * estimated))
                 return
             self.worst = max(self.worst, (reported - self.offset) / estimated)
             weight = _PRIOR_WEIGHT / (_PRIOR_WEIGHT + self.observations)
             learned = self.worst * _SLACK
-            factor = max(self.worst, weight * self.prior + (1 - weight) * learned)
-            self._factor = max(1.0, self.worst) if self.exact else factor
+            faded = self.prior if self.exact else weight * self.prior + (1 - weight) * learned
+            self._factor = max(self._floor, self.worst, faded)
 
     def to_dict(self) -> dict[str, Any]:
         """What a trace states."""
@@ -77,6 +79,8 @@ class SafetyMargin:
 
 _SHORT = 64
 """Prompts below this many tokens say more about the template than about the tokenizer."""
+_LOWEST = 0.5
+"""An estimate that proves too high is scaled down to this at most."""
 _SLACK = 1.02
 """Room above the worst ratio seen so far."""
 _PRIOR_WEIGHT = 20.0
