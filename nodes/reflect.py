@@ -9,9 +9,10 @@ from typing import Any, Literal
 from tta_langgraph.episode import Ask, Call, Steps
 from tta_langgraph.evidence import Evidence
 from tta_langgraph.nodes.execute import executed
+from tta_langgraph.nodes.form_records import FormTable, best_form
 from tta_langgraph.nodes.judge import Judge, verdict_told
 from tta_langgraph.nodes.reading import State, best_of, candidates_of, settled
-from tta_langgraph.nodes.second_look import Form, FormTable, best_form, fault_of, second_look
+from tta_langgraph.nodes.second_look import Form, fault_of, second_look
 from tta_langgraph.nodes.strategy import Strategy
 from tta_langgraph.state import Candidate
 

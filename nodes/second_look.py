@@ -7,8 +7,7 @@ that recorded episodes speak for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Literal
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
@@ -66,72 +65,6 @@ def fault_of(execution: Execution | None) -> str:
         return ""
     return f"{execution.feedback or execution.error or ''} {FAULTS.get(execution.error_kind or '', '')}".strip()
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FormRecord:
-    """What recorded episodes say about one form of second look."""
-
-    fixed: int = 0
-    """Wrong answers that it made right."""
-    wrong: int = 0
-    """Wrong answers that it was tried on."""
-    broken: int = 0
-    """Right answers that it made wrong."""
-    right: int = 0
-    """Right answers that it was tried on."""
-
-    @property
-    def p_fix(self) -> float:
-        """P(right after, wrong before), with a prior of one in ten that is worth two observations."""
-        return (self.fixed + PRIOR_RATE * PRIOR_WEIGHT) / (self.wrong + PRIOR_WEIGHT)
-
-    @property
-    def p_break(self) -> float:
-        """P(wrong after, right before), likewise."""
-        return (self.broken + PRIOR_RATE * PRIOR_WEIGHT) / (self.right + PRIOR_WEIGHT)
-
-    def gain(self, p_correct: float = 0.5) -> float:
-        """Expected change of P(correct) for an answer that is right with probability `p_correct`."""
-        return (1 - p_correct) * self.p_fix - p_correct * self.p_break
-
-
-FormTable = Mapping[tuple[str, str, str], FormRecord]
-"""Records by (model, feedback, form). The model is a part of its name, in lower case, or `*` for any."""
-
-
-def best_form(
-    model: str, feedback: str, *, failed: bool = False, table: FormTable | None = None, default: Form = "attempt"
-) -> Form:
-    """The form with the highest expected gain for this model and feedback.
-
-    Args:
-        model: the model's name.
-        feedback: what the model is told.
-        failed: the attempt is known to be wrong (it did not run), so there is nothing to break.
-        table: records; by default those that ship with the package.
-        default: without any record.
-    """
-    known: dict[Form, FormRecord] = {}
-    for (name, told, form), record in (SHIPPED if table is None else table).items():
-        # A record of the model itself outranks one for any model.
-        if told == feedback and form in FORMS and (name in model.lower() or (name == "*" and form not in known)):
-            known[form] = record
-    if not known:
-        return default
-    return max(known, key=lambda form: known[form].gain(0.0 if failed else 0.5))
-
-
-PRIOR_RATE, PRIOR_WEIGHT = 0.1, 2.0
-
-SHIPPED: FormTable = {
-    # Qwen2.5-Coder-0.5B copies the query it is shown; fresh samples fix 7% of the same failures.
-    ("coder-0.5b", "execution", "attempt"): FormRecord(fixed=0, wrong=58),
-    ("coder-0.5b", "execution", "repair"): FormRecord(fixed=0, wrong=30),
-    ("coder-0.5b", "execution", "fresh"): FormRecord(fixed=4, wrong=58),
-    # Qwen2.5-Coder-1.5B repairs some failures when the near-miss columns are named.
-    ("coder-1.5b", "execution", "repair"): FormRecord(fixed=5, wrong=27),
-}
-"""Records that ship with the package; fit your own from traces."""
 
 ATTEMPT = """\
 If this {noun} answers the question exactly as asked, reply with the single word CORRECT. \

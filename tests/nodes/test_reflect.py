@@ -8,7 +8,7 @@ import pytest
 
 from tta_langgraph import Budget, Candidate, Decision
 from tta_langgraph.evidence import Evidence, Verdict
-from tta_langgraph.nodes import FormRecord, Judge, Reflect, best_form
+from tta_langgraph.nodes import Judge, Reflect
 from tta_langgraph.nodes.second_look import FORMS
 from tta_langgraph.sql import Database
 from tta_langgraph.state import merge_candidates
@@ -154,23 +154,6 @@ def test_without_feedback_nothing_is_run_or_told(server: ScriptedServer, shop: D
     )
     assert update["budget"].usage.executions == 0
     assert_prompt(server.log[0], "reflect_none")
-
-
-def test_the_form_is_the_one_that_records_speak_for() -> None:
-    table = {
-        ("tiny", "execution", "attempt"): FormRecord(fixed=0, wrong=50, broken=10, right=50),
-        ("tiny", "execution", "fresh"): FormRecord(fixed=5, wrong=50, broken=20, right=50),
-        ("*", "execution", "repair"): FormRecord(fixed=2, wrong=50, broken=0, right=50),
-    }
-    assert best_form("Tiny-0.5B", "execution", failed=True, table=table) == "fresh"
-    assert best_form("Tiny-0.5B", "execution", table=table) == "repair"
-    assert best_form("huge", "execution", table=table) == "repair"
-    assert best_form("huge", "judge", table=table, default="consequences") == "consequences"
-
-
-def test_a_record_of_nothing_claims_little() -> None:
-    assert FormRecord().p_fix == FormRecord().p_break
-    assert FormRecord(fixed=50, wrong=100, broken=1, right=100).gain(0.5) == pytest.approx(0.24, abs=0.02)
 
 
 async def test_the_async_twin_does_the_same(server: ScriptedServer, shop: Database) -> None:
