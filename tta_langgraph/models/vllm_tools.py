@@ -65,12 +65,17 @@ def forced_schema(tools: Tools, choice: str, *, parallel: bool) -> dict[str, Any
 
 
 def parse_forced(text: str) -> ParsedText:
-    """Reads text made under `forced_schema`; a text cut by the token limit becomes an invalid call."""
-    try:
-        items = json.loads(text)
-        return ParsedText(content="", calls=[_call(item) for item in items])
-    except (ValueError, KeyError, TypeError) as error:
-        return ParsedText(content="", invalid=[_invalid(text, error)])
+    """Reads text made under `forced_schema`; where the token limit cut the list, the whole calls before it count."""
+    calls: list[ToolCall] = []
+    rest = text.strip().removeprefix("[").lstrip()
+    while rest and rest != "]":
+        try:
+            item, end = json.JSONDecoder().raw_decode(rest)
+            calls.append(_call(item))
+        except (ValueError, KeyError, TypeError) as error:
+            return ParsedText(content="", calls=calls, invalid=[_invalid(rest, error)])
+        rest = rest[end:].lstrip().removeprefix(",").lstrip()
+    return ParsedText(content="", calls=calls)
 
 
 def parse_text(text: str, *, parser: str, tokenizer: Any = None) -> ParsedText:
