@@ -18,7 +18,7 @@ PLAYLIST_COUNT = 1_100
 def reviews(dice: Dice, album_rows: Sequence[Row], sales: Trade) -> Iterator[Row]:
     """Yields `reviews`, six in ten by a buyer of the album; most have no text, a few no rating."""
     for review_id in range(1, REVIEWS + 1):
-        rating = None if dice.chance(0.04) else 5 - int(dice.below(5) * dice.below(5) / 5)
+        rating = None if dice.chance(0.04) else 5 - dice.below(5) * dice.below(5) // 4
         body = " ".join(dice.some(REVIEW_BODIES, 2)) if dice.chance(0.4) else None
         day = dice.day(FIRST_ORDER, LAST_DAY).isoformat()
         album_id, customer_id = dice.pick_early(album_rows)[0], 1 + dice.below(CUSTOMERS)
