@@ -211,7 +211,8 @@ async def test_a_slow_reader_of_a_stream_is_not_cancelled_by_its_timeout(small_m
 
 
 def test_many_threads_can_use_one_model(small_model: EmbeddedChatModel) -> None:
-    replies = small_model.batch([[HumanMessage(f"Say {index}")] for index in range(12)], {"max_concurrency": 6})
+    prompts = [[HumanMessage(f"Say {index}")] for index in range(12)]
+    replies = small_model.bind(max_tokens=3).batch(prompts, {"max_concurrency": 6})
     assert len(replies) == 12
     assert all(reply.usage_metadata for reply in replies)
 

@@ -79,6 +79,8 @@ class EmbeddedChatModel(EmbeddedCounting, BaseChatModel):
     """Strings that end the answer; they are not part of it."""
     timeout: float | None = Field(default=None, gt=0)
     """Seconds for one call, or None."""
+    streaming: bool = False
+    """Stream also where a caller asks for the whole answer at once."""
     progress: Progress | None = Field(default=None, exclude=True, repr=False)
     """Told about the download of the weights, if there is one."""
 
@@ -88,6 +90,8 @@ class EmbeddedChatModel(EmbeddedCounting, BaseChatModel):
 
     supports_n: ClassVar[bool] = True
     """Several samples in one request."""
+    prefix_caching: ClassVar[bool] = True
+    """Prompts that begin alike are read once; forecasts of latency count on it."""
     supports_timeout: ClassVar[bool] = True
     """`timeout` cancels the request in the engine."""
     reports_exact_usage: ClassVar[bool] = True
@@ -261,7 +265,7 @@ class EmbeddedChatModel(EmbeddedCounting, BaseChatModel):
     def _streaming_disabled(self, **kwargs: Any) -> bool:
         # A stream has one answer. Without this, a streaming callback would silently turn n samples into one.
         # A tool call is known as such only when it is complete.
-        return (kwargs.get("n") or 1) > 1 or bool(kwargs.get("tools")) or super()._streaming_disabled(**kwargs)
+        return kwargs.get("n") not in (None, 1) or bool(kwargs.get("tools")) or super()._streaming_disabled(**kwargs)
 
     def _bodies(
         self, messages: Sequence[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]
@@ -298,7 +302,7 @@ class EmbeddedChatModel(EmbeddedCounting, BaseChatModel):
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop, **kwargs)
         params["ls_provider"] = PROVIDER
-        params["ls_model_name"] = self.model_name
+        params["ls_model_name"] = str(kwargs.get("model") or self.model_name)
         return params
 
     @property

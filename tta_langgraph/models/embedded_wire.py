@@ -93,7 +93,8 @@ def request_body(messages: Sequence[BaseMessage], params: Mapping[str, Any]) -> 
         body["max_tokens"] = cap
     if body.get("top_logprobs") is not None or body.get("logprobs"):
         body["logprobs"] = True
-        body.setdefault("top_logprobs", 0)
+        # Asked for none, the engine would leave out the chosen token's own as well.
+        body["top_logprobs"] = body.get("top_logprobs") or 1
     require_call(body)
     return body
 
