@@ -27,7 +27,7 @@ from tta_langgraph.decision import (  # noqa: E402
     choose_batch,
 )
 from tta_langgraph.decision.features import FEATURES, features  # noqa: E402
-from tta_langgraph.decision.fitting import export_forest, folds  # noqa: E402
+from tta_langgraph.decision.fitting import export_forest, folds, one_thread  # noqa: E402
 from tta_langgraph.decision.forest import Forest  # noqa: E402
 from tta_langgraph.decision.learning import Lesson, fit_learned  # noqa: E402
 from tta_langgraph.decision.value_fitting import fit_ahead  # noqa: E402
@@ -144,8 +144,9 @@ def test_exported_trees_say_what_scikit_learn_says() -> None:
     x = rng.normal(size=(600, 7)).round(1)  # ties with thresholds are where exports go wrong
     y = x[:, 0] * x[:, 1] + x[:, 2] + rng.normal(size=600)
     settings: dict[str, Any] = {"max_iter": 25, "max_leaf_nodes": 8, "max_depth": 3}
-    regressor = HistGradientBoostingRegressor(**settings).fit(x, y)
-    classifier = HistGradientBoostingClassifier(**settings).fit(x, y > 0)
+    with one_thread():
+        regressor = HistGradientBoostingRegressor(**settings).fit(x, y)
+        classifier = HistGradientBoostingClassifier(**settings).fit(x, y > 0)
     for model, own in ((regressor, regressor.predict(x)), (classifier, classifier.decision_function(x))):
         forest = Forest.from_dict(json.loads(json.dumps(export_forest(model, x).to_dict())))
         assert np.allclose(forest.batch(x), own, atol=1e-9)

@@ -81,8 +81,10 @@ def apportion(total: int, credits: Sequence[float], schedule: Schedule = "consta
             f"{total} tokens do not give {least} to each of {len(credits)}", where="apportion", remedy="Ask for less"
         )
     weights = [c * w for c, w in zip(credits, shape, strict=True)]
-    scale = free / sum(weights)
-    shares = [w * scale for w in weights]
+    top = max(weights)
+    weights = [w / top for w in weights]  # so that no credits are too small or too large to add
+    whole = math.fsum(weights)
+    shares = [free * (w / whole) for w in weights]
     parts = [math.floor(share) for share in shares]
     by_remainder = sorted(range(len(parts)), key=lambda i: (parts[i] - shares[i], i))
     for i in by_remainder[: free - sum(parts)]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from tta_langgraph.decision.actions import ABSTAIN, STOP, Action
 from tta_langgraph.decision.costs import CostModel, Scale
@@ -69,11 +69,14 @@ class Batch:
 
     def price(self, costs: CostModel, scales: Sequence[Scale]) -> None:
         """Fills in the costs."""
-        for i, scale in enumerate(scales):
-            for a, action in enumerate(self.actions):
-                tokens, seconds = costs.of(action, scale)
-                self.tokens[0, i, a], self.tokens[1, i, a] = tokens.mean, tokens.p90
-                self.seconds[0, i, a], self.seconds[1, i, a] = seconds.mean, seconds.p90
+        import numpy as np
+
+        columns = np.asarray([(s.prompt, s.completion, s.seconds, s.execution) for s in scales]).reshape(-1, 4).T
+        wide: Any = Scale(*columns)
+        for a, action in enumerate(self.actions):
+            tokens, seconds = costs.of(action, wide)
+            self.tokens[0, :, a], self.tokens[1, :, a] = tokens.mean, tokens.p90
+            self.seconds[0, :, a], self.seconds[1, :, a] = seconds.mean, seconds.p90
 
 
 @runtime_checkable

@@ -109,7 +109,7 @@ class CostModel:
         )
 
     def of(self, action: Action, scale: Scale) -> tuple[Quantity, Quantity]:
-        """Tokens (sum) and seconds (maximum over parallel calls) of an action."""
+        """Tokens (sum) and seconds (maximum over parallel calls) of an action; arrays in the scale give arrays."""
         if action.ends:
             return NOTHING, NOTHING
         ratio = self.ratios.get(action.name) or self.ratios.get(action.kind) or DEFAULT_RATIO
@@ -125,8 +125,8 @@ class CostModel:
         if factor is not None:
             latency = latency * slowest + executed
             return (
-                Quantity.of(tokens * factor.tokens, tokens * factor.tokens_p90),
-                Quantity.of(latency * factor.seconds, latency * factor.seconds_p90),
+                Quantity(tokens * factor.tokens, tokens * max(factor.tokens, factor.tokens_p90)),
+                Quantity(latency * factor.seconds, latency * max(factor.seconds, factor.seconds_p90)),
             )
         return (
             Quantity(tokens, tokens + Z90 * self.spread * written * math.sqrt(n)),

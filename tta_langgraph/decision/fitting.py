@@ -218,7 +218,7 @@ def _boosted(x: Floats, y: Floats, weight: Floats, *, classify: bool, iterations
 def one_thread() -> Any:
     """A context in which scikit-learn uses one thread: on small data threads wait for each other, and on a busy machine
     they wait a hundred times longer than they work."""
-    from threadpoolctl import threadpool_limits  # comes with scikit-learn
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
 
     return threadpool_limits(limits=1)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tta_langgraph.decision.scorers import Scorer
 from tta_langgraph.decision.snapshot import Snapshot
-from tta_langgraph.decision.tally import Group
+from tta_langgraph.decision.tally import Group, votes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,49 +44,85 @@ def rank_vectors(snapshot: Snapshot) -> list[list[float]]:
     groups = tally.groups
     if not groups:
         return []
-    standing = len(tally.standing)
-    failed = tally.failed / standing
-    written = sum(c.usage.completion_tokens for c in snapshot.candidates) / len(snapshot.candidates)
-    first = snapshot.candidates[0]
-    appeared = {c.key: i for i, c in reversed(list(enumerate(tally.standing)))}
-    order = {group.key: i for i, group in enumerate(sorted(groups, key=lambda g: appeared[g.key]))}
-    rows = [_rows(group) for group in groups]
-    logprobs = [_logprob(group) for group in groups]
+    candidates, standing = snapshot.candidates, tally.standing
+    total, first = len(standing), candidates[0]
+    failed = tally.failed / total
+    written = 0
+    for candidate in candidates:
+        written += candidate.usage.completion_tokens
+    mean = written / len(candidates)
+    order: dict[str | None, int] = {}
+    for candidate in standing:
+        if votes(candidate) and candidate.key not in order:
+            order[candidate.key] = len(order)
+    seen = [_Members(group) for group in groups]
+    all_rows = sum([s.rows for s in seen])
+    count = len(groups)
     found = []
-    for i, group in enumerate(groups):
-        members = group.members
-        others = [g.votes for j, g in enumerate(groups) if j != i]
-        other_logprobs = [lp for j, lp in enumerate(logprobs) if j != i and lp is not None]
-        own = logprobs[i]
-        execution = group.best.evidence.execution
-        scores = [v.score for m in members for v in m.evidence.verdicts]
-        checks = [c.passed for m in members for c in m.evidence.checks]
-        length = sum(m.usage.completion_tokens for m in members) / len(members)
+    for i, (group, own) in enumerate(zip(groups, seen, strict=True)):
+        other_votes, other_logprob = 0, -math.inf
+        for j, (rival, theirs) in enumerate(zip(groups, seen, strict=True)):
+            if j != i:
+                other_votes = max(other_votes, len(rival.members))
+                other_logprob = max(other_logprob, theirs.logprob)
+        n = len(group.members)
+        known = own.logprob > -math.inf
         found.append(
             [
-                group.votes / standing,
-                float(group.votes),
-                float(group.votes - max(others, default=0)),
-                float(len(groups)),
-                float(standing),
+                n / total,
+                float(n),
+                float(n - other_votes),
+                float(count),
+                float(total),
                 failed,
                 float(order[group.key]),
-                1.0 if members[0] is first else 0.0,
-                1.0 if execution is not None and execution.empty else 0.0,
-                rows[i],
-                rows[i] - (sum(rows) - rows[i]) / len(others) if others else 0.0,
-                own or 0.0,
-                own - max(other_logprobs) if own is not None and other_logprobs else 0.0,
-                0.0 if own is None else 1.0,
-                length / written if written else 1.0,
-                sum(scores) / len(scores) if scores else 0.5,
-                1.0 if scores else 0.0,
-                sum(checks) / len(checks) if checks else 0.5,
-                1.0 if any(m.action == "escalate" for m in members) else 0.0,
-                1.0 if any(m.round for m in members) else 0.0,
+                1.0 if group.members[0] is first else 0.0,
+                own.empty,
+                own.rows,
+                own.rows - (all_rows - own.rows) / (count - 1) if count > 1 else 0.0,
+                own.logprob if known else 0.0,
+                own.logprob - other_logprob if known and other_logprob > -math.inf else 0.0,
+                1.0 if known else 0.0,
+                own.written / n / mean if mean else 1.0,
+                own.score / own.verdicts if own.verdicts else 0.5,
+                1.0 if own.verdicts else 0.0,
+                own.passed / own.checks if own.checks else 0.5,
+                own.escalated,
+                own.corrected,
             ]
         )
     return found
+
+
+class _Members:
+    """Sums over the members of an answer, in one pass."""
+
+    __slots__ = (
+        "checks", "corrected", "empty", "escalated", "logprob", "passed", "rows", "score", "verdicts", "written",
+    )  # fmt: skip
+
+    def __init__(self, group: Group) -> None:
+        self.written = self.verdicts = self.checks = self.passed = 0
+        self.score = self.escalated = self.corrected = 0.0
+        self.logprob = -math.inf
+        execution = group.best.evidence.execution
+        self.rows = math.log1p(execution.n_rows) if execution is not None else 0.0
+        self.empty = 1.0 if execution is not None and execution.empty else 0.0
+        for member in group.members:
+            evidence = member.evidence
+            self.written += member.usage.completion_tokens
+            if evidence.logprobs is not None and evidence.logprobs.mean > self.logprob:
+                self.logprob = evidence.logprobs.mean
+            for verdict in evidence.verdicts:
+                self.score += verdict.score
+                self.verdicts += 1
+            for check in evidence.checks:
+                self.passed += check.passed
+                self.checks += 1
+            if member.action == "escalate":
+                self.escalated = 1.0
+            if member.round:
+                self.corrected = 1.0
 
 
 def ranked(snapshot: Snapshot, scorer: Scorer | None) -> tuple[Group | None, float, float]:
@@ -130,13 +166,3 @@ def rank_batch(snapshots: list[Snapshot], scorer: Scorer) -> list[list[float]]:
         found.append(scores[start : start + len(rows)].tolist())
         start += len(rows)
     return found
-
-
-def _rows(group: Group) -> float:
-    execution = group.best.evidence.execution
-    return math.log1p(execution.n_rows) if execution is not None else 0.0
-
-
-def _logprob(group: Group) -> float | None:
-    known = [m.evidence.logprobs.mean for m in group.members if m.evidence.logprobs is not None]
-    return max(known) if known else None
