@@ -27,12 +27,14 @@ ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'tta-
 def cluster() -> Iterator[None]:
     """Two workers on this machine."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    try:
-        ray.init(
-            num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20, log_to_driver=False, namespace="tests"
-        )
-    except Exception as error:
-        pytest.skip(f"no Ray cluster can be started here: {type(error).__name__}: {error}")
+    for attempt in (1, 2):  # Ray gives its own processes 30 seconds to start, which a busy machine may not manage
+        try:
+            ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20, log_to_driver=False)
+            break
+        except Exception as error:
+            ray.shutdown()
+            if attempt == 2:
+                pytest.skip(f"no Ray cluster can be started here: {type(error).__name__}: {error}")
     yield
     ray.shutdown()
 
