@@ -98,9 +98,8 @@ def main() -> None:
             started = time.thread_time()  # of this thread alone: other work on the machine does not count
             check(f"{sql} /* check {turn} */", policy)
             samples.append(time.thread_time() - started)
-        print(
-            f"  query {i + 1}, {len(sql):4} characters{'':16}{statistics.median(samples) * 1e3:11.3f}{min(samples) * 1e3:8.3f}"
-        )
+        label = f"  query {i + 1}, {len(sql)} characters"
+        print(f"{label:42}{statistics.median(samples) * 1e3:10.3f}{min(samples) * 1e3:8.3f}")
 
 
 if __name__ == "__main__":

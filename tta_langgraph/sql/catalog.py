@@ -177,9 +177,8 @@ def _duckdb_tables(connection: Connection, names: Iterable[str], schema: str | N
         elif other:
             key = ForeignKey(columns=tuple(own), table=str(other), referred=tuple(theirs or ()))
             references.setdefault(table, []).append(key)
-    comments: dict[str, str | None] = dict(
-        connection.execute(text(_DUCKDB_COMMENTS), {"schema": schema}).tuples().all()
-    )
+    told = connection.execute(text(_DUCKDB_COMMENTS), {"schema": schema}).all()
+    comments: dict[str, str | None] = {str(row[0]): row[1] for row in told}
     return tuple(
         Table(
             name=name,

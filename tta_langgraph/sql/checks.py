@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache, lru_cache, partial
+from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Literal
 
@@ -178,10 +178,11 @@ def _nodes(tree: exp.Expr, nodes: list[exp.Expr], policy: Policy) -> str | None:
     return None
 
 
-@cache
-def _forbidden(kind: type[exp.Expr]) -> bool:
+def _forbidden(kind: type) -> bool:
     """Asked once per kind of node: the list is long, trees are many."""
-    return issubclass(kind, FORBIDDEN_NODES)
+    if kind not in _VERDICTS:
+        _VERDICTS[kind] = issubclass(kind, FORBIDDEN_NODES)
+    return _VERDICTS[kind]
 
 
 def _safe(node: exp.Func, policy: Policy) -> bool:
@@ -248,6 +249,7 @@ def _name(node: exp.Expr) -> str:
     return _WORDS.sub(" ", type(node).__name__).upper()
 
 
+_VERDICTS: dict[type, bool] = {}
 _GROWING: dict[str, Callable[[list[exp.Expr], int], str | None]] = {
     "duckdb": partial(too_large, strict=True),
     "mysql": partial(too_large, strict=False),

@@ -59,6 +59,8 @@ class DuckDBBackend(Backend):
             for name in sorted(unknown - self._known):
                 raise StatementError("schema", f"Table with name {name} does not exist")
         described = [(str(row[0]), str(row[1])) for row in beside.execute(f"DESCRIBE {sql}").fetchall()]
+        if stop.due():
+            raise StatementError(stop.reason or "timeout", "stopped at the deadline")
         beside.execute(_cutting(sql, described, limits.max_cell_bytes))
         sink = RowSink(limits)
         while True:

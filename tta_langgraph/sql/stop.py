@@ -29,6 +29,7 @@ class Stop:
         self.reason: Reason | None = None
         """Why the statement has to end, once it has to."""
         self._interrupt: Callable[[], None] | None = None
+        self._done: threading.Event | None = None
         self._lock = threading.Lock()
 
     @property
@@ -47,18 +48,19 @@ class Stop:
         with self._lock:
             if self.reason is None:
                 self.reason = reason
-            interrupt = self._interrupt
-            if interrupt is not None:
-                try:
-                    interrupt()
-                except Exception:  # the connection may be gone already, which is what was wanted
-                    log.debug("a statement could not be interrupted", exc_info=True)
+            done = self._done
+        if done is not None:
+            threading.Thread(target=self._insist, args=(done,), name="tta-sql-interrupt", daemon=True).start()
 
     @contextmanager
     def watched(self, interrupt: Callable[[], None], *, grace: float = 0.0) -> Iterator[None]:
-        """While the block runs, `interrupt` is called at the deadline (plus `grace` seconds) and on `cancel`."""
+        """While the block runs, `interrupt` is called at the deadline (plus `grace` seconds) and on `cancel`.
+
+        It is called again until the block ends: an interrupt between two statements of a block is lost on the engine.
+        """
+        done = threading.Event()
         with self._lock:
-            self._interrupt = interrupt
+            self._interrupt, self._done = interrupt, done
         ticket = _watchdog.at(self.deadline + grace, lambda: self.cancel("timeout"))
         try:
             if self.reason is not None:
@@ -66,8 +68,22 @@ class Stop:
             yield
         finally:
             _watchdog.forget(ticket)
+            done.set()
             with self._lock:  # from here on the connection is somebody else's
-                self._interrupt = None
+                self._interrupt = self._done = None
+
+    def _insist(self, done: threading.Event) -> None:
+        pause = _FIRST_PAUSE
+        while not done.is_set():
+            with self._lock:
+                if self._done is not done or self._interrupt is None:
+                    return
+                try:
+                    self._interrupt()
+                except Exception:  # the connection may be gone already, which is what was wanted
+                    log.debug("a statement could not be interrupted", exc_info=True)
+            done.wait(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 class _Watchdog:
@@ -107,7 +123,9 @@ class _Watchdog:
                     continue
                 call = self._calls.pop(heapq.heappop(self._heap)[1], None)
             if call is not None:
-                threading.Thread(target=call, name="tta-sql-interrupt", daemon=True).start()
+                call()
 
 
+_FIRST_PAUSE = 0.05
+_LONGEST_PAUSE = 1.0
 _watchdog = _Watchdog()

@@ -1,0 +1,160 @@
+"""What only a server can show: PostgreSQL, MySQL and DuckDB at work, sync and async."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hostile_setup import fill
+from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from tta_langgraph.sql import Database, execution_feedback, same_result
+
+ENDLESS = {
+    "postgres": "SELECT count(*) FROM generate_series(1, 100000000000)",
+    "mysql": "SELECT count(*) FROM number a, number b, number c, number d",
+    "duckdb": "SELECT count(*) FROM range(100000000) a, range(100000000) b",
+}
+
+
+@pytest.fixture(params=list(ENDLESS))
+def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, Engine]]:
+    family: str = request.param
+    if family == "duckdb":
+        pytest.importorskip("duckdb_engine")
+        engine = create_engine(f"duckdb:///{tmp_path}/s.duckdb")
+    else:
+        engine = create_engine(request.getfixturevalue(f"{family}_url"))
+    fill(engine)
+    yield family, engine
+    engine.dispose()
+
+
+def test_the_deadline_is_kept_in_the_database_and_the_connection_is_good_again(served: tuple[str, Engine]) -> None:
+    family, engine = served
+    with Database(engine) as database:
+        assert database.execute(ENDLESS[family], timeout=0.4).error_kind == "timeout"
+        assert database.execute("SELECT count(*) FROM singer", timeout=10).rows == ((3,),)
+    with engine.begin() as connection:  # and the user's own connections still write
+        connection.execute(text("INSERT INTO number VALUES (5000)"))
+        assert connection.execute(text("SELECT max(x) FROM number")).scalar() == 5000
+
+
+async def test_a_cancelled_task_leaves_no_statement_running(served: tuple[str, Engine]) -> None:
+    family, engine = served
+    with Database(engine) as database:
+        task = asyncio.create_task(database.aexecute(ENDLESS[family], timeout=120))
+        await asyncio.sleep(0.5)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert (await database.aexecute("SELECT count(*) FROM singer", timeout=10)).rows == ((3,),)
+    if family == "postgres":
+        with engine.connect() as connection:
+            running = text(
+                "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE :q "
+                "AND pid <> pg_backend_pid()"
+            )
+            assert connection.execute(running, {"q": "%generate_series(1, 1000%"}).scalar() == 0
+
+
+def test_a_percent_sign_is_a_percent_sign(served: tuple[str, Engine]) -> None:
+    _, engine = served
+    with Database(engine) as database:
+        assert database.execute("SELECT name FROM singer WHERE name LIKE '%nn%'").rows == (("Ann",),)
+        assert database.execute("SELECT 7 % 4, '100%s'").rows == ((3, "100%s"),)
+
+
+def test_long_cells_are_cut(served: tuple[str, Engine]) -> None:
+    _, engine = served
+    with Database(engine, max_cell_bytes=100) as database:
+        result = database.execute("SELECT repeat('x', 90000), 1 FROM singer")
+        assert [len(row[0]) for row in result.rows] == [100, 100, 100]
+        assert result.truncated
+
+
+def test_repeated_column_names_and_a_trailing_comment_are_no_trouble(served: tuple[str, Engine]) -> None:
+    family, engine = served
+    with Database(engine) as database:
+        result = database.execute("SELECT id, id FROM singer ORDER BY id -- twice\n;")
+        assert result.rows == ((1, 1), (2, 2), (3, 3)), family
+        assert result.ordered
+
+
+def test_errors_carry_what_the_model_needs(served: tuple[str, Engine]) -> None:
+    _, engine = served
+    with Database(engine) as database:
+        missing = database.execute("SELECT nme FROM singer")
+        assert missing.error_kind == "schema"
+        assert "Did you mean name in singer" in execution_feedback(missing, database)
+        assert database.execute("SELECT * FROM singr").error_kind == "schema"
+        assert database.execute("SELECT country, count(*) FROM singer WHERE").error_kind == "syntax"
+
+
+def test_the_schema_is_told_with_keys_and_values(served: tuple[str, Engine]) -> None:
+    family, engine = served
+    with Database(engine) as database:
+        prompt = database.schema_prompt()
+        assert "REFERENCES singer(id)" in prompt or family == "mysql"  # MyISAM and old servers drop inline references
+        assert "'France'" in prompt
+        assert prompt == database.schema_prompt("another question")
+
+
+def test_the_same_question_has_the_same_answer_on_every_engine(served: tuple[str, Engine], sqlite_path: Path) -> None:
+    _, engine = served
+    with Database(engine) as there, Database(sqlite_path) as here:
+        for sql in (
+            "SELECT name, age FROM singer ORDER BY age",
+            "SELECT country, count(*), sum(age) FROM singer GROUP BY country",
+            "SELECT round(avg(x), 2) FROM number",
+            "SELECT name FROM singer WHERE age > 100",
+        ):
+            a, b = there.execute(sql), here.execute(sql)
+            assert same_result(a, b), sql
+            assert a.key == b.key, sql
+
+
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+def test_an_async_postgres_engine_serves_sync_and_async_callers(postgres_url: str, driver: str) -> None:
+    pytest.importorskip(driver)
+    pytest.importorskip("greenlet")
+    sync = create_engine(postgres_url)
+    fill(sync)
+    engine = create_async_engine(postgres_url.replace("+psycopg", f"+{driver}"))
+    with Database(engine) as database:
+        for _ in range(2):  # two loops, one after another
+            assert asyncio.run(database.aexecute("SELECT count(*) FROM singer")).rows == ((3,),)
+        for sql, rows in {
+            "SELECT name FROM singer WHERE id = 1": (("Ann",),),
+            "SELECT id FROM singer WHERE id = 1": ((1,),),
+            "SELECT age * 1.5 > 60 FROM singer WHERE id = 1": ((True,),),
+        }.items():
+            for _ in range(7):  # often enough for a driver to keep a prepared statement
+                assert database.execute(sql).rows == rows
+        assert database.execute(ENDLESS["postgres"], timeout=0.4).error_kind == "timeout"
+        assert database.execute("DELETE FROM singer").error_kind == "refused"
+        assert "singer" in database.schema_prompt()
+    with sync.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM singer")).scalar() == 3
+
+
+def test_an_engine_in_autocommit_mode_is_held_to_reading_too(postgres_url: str) -> None:
+    engine = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
+    fill(engine)
+    with Database(engine) as database:
+        assert database.execute("SELECT count(*) FROM singer").rows == ((3,),)
+        assert database.execute("SELECT eve_delete()").error_kind == "refused"
+        assert database.execute("SELECT count(*) FROM singer").rows == ((3,),)
+
+
+def test_a_function_that_writes_is_stopped_by_the_server_when_it_is_let_through(postgres_url: str) -> None:
+    engine = create_engine(postgres_url)
+    fill(engine)
+    with Database(engine, allow_functions=["eve_delete"]) as database:
+        result = database.execute("SELECT eve_delete()")
+        assert result.error_kind == "refused"
+        assert "read-only" in str(result.error)
+        assert database.execute("SELECT count(*) FROM singer").rows == ((3,),)
