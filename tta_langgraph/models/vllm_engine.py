@@ -159,7 +159,8 @@ class Engine:
         self.closed = True
         llm, self._llm = self._llm, None
         with contextlib.suppress(concurrent.futures.TimeoutError):
-            self.submit(_shut_down(llm)).result(timeout=2 * _SHUTDOWN_SECONDS)
+            self.submit(_dismiss_callers(llm)).result(timeout=_SHUTDOWN_SECONDS)
+        llm.shutdown(timeout=_SHUTDOWN_SECONDS)  # here, since at the interpreter's exit no executor runs any more
         self._stop_loop()
 
     async def _start(self) -> Any:
@@ -197,14 +198,13 @@ class Engine:
             self._thread.join(timeout=10)
 
 
-async def _shut_down(llm: Any) -> None:
+async def _dismiss_callers(llm: Any) -> None:
     if llm.output_handler is not None:  # else it reports the engine's orderly end as a death
         llm.output_handler.cancel()
         await asyncio.wait([llm.output_handler])
         from vllm.v1.engine.exceptions import EngineDeadError
 
         llm.output_processor.propagate_error(EngineDeadError())  # whoever still waits would wait for ever
-    await asyncio.to_thread(llm.shutdown, _SHUTDOWN_SECONDS)
 
 
 class EngineLease:
