@@ -143,6 +143,7 @@ class Bare(TypedDict):
         ({"routes": {"resample(2)": "sample"}}, "not an action's name"),
         ({"routes": {}}, "none of the policy's actions"),
         ({"name": "sample"}, "already"),
+        ({"policy": Policy.static("reflect", 2)}, "takes 'reflect'"),
     ],
 )
 def test_a_router_that_cannot_work_is_refused_when_it_is_added(change: dict[str, Any], says: str) -> None:

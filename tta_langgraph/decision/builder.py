@@ -10,6 +10,7 @@ from langgraph.graph import END, START, StateGraph
 from tta_langgraph.decision.actions import ABSTAIN, STOP, Action
 from tta_langgraph.decision.policy import Policy
 from tta_langgraph.decision.router import UtilityRouter
+from tta_langgraph.decision.rules import OneShot
 from tta_langgraph.errors import GraphError, PolicyError
 
 Builder = TypeVar("Builder", bound=StateGraph[Any, Any, Any, Any])
@@ -98,6 +99,14 @@ def _routed(policy: Policy | None, steps: Mapping[str, str]) -> Policy:
         ]
         return Policy.default(actions=actions)
     if policy.rule is not None:
+        # A plan takes its action whatever the utility says; without a route the run would fail halfway.
+        missing = [option.action.name for option in policy.options if option.action.name not in steps]
+        if missing and not isinstance(policy.rule, OneShot):
+            raise GraphError(
+                f"the strategy {policy.name} takes {missing[0]!r}",
+                where="add_budget_router(routes=...)",
+                remedy=f"Map {missing[0]!r} to a node",
+            )
         return policy
     known = {option.action.name for option in policy.options}
     for key in steps:
