@@ -5,7 +5,10 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any
+
+# Not typing.TypedDict: before Python 3.12, a state could not inherit from both this and MessagesState.
+from typing_extensions import TypedDict
 
 from tta_langgraph.budget import BudgetTracker, Usage, merge_budget
 from tta_langgraph.evidence import Evidence

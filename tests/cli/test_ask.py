@@ -1,0 +1,145 @@
+"""`tta ask` as a script sees it: output, exit codes, one line per mistake. Signals go to a real process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tta_langgraph.testing import Reply, ScriptedServer
+
+SQL = "```sql\nSELECT name FROM customers ORDER BY name\n```"
+ENVIRONMENT = {**os.environ, "NO_COLOR": "1", "COLUMNS": "200"}
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tta_langgraph.cli", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+
+
+@pytest.fixture
+def tta(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs the command's own entry point in this process: what a script sees, without its start-up time."""
+    from tta_langgraph.cli import main
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        for name in ("NO_COLOR", "COLUMNS"):
+            monkeypatch.setenv(name, ENVIRONMENT[name])
+        monkeypatch.setattr(sys, "argv", ["tta", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, errors = capfd.readouterr()
+        return int(ended.value.code or 0), out, errors
+
+    return run
+
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def test_the_answer_goes_to_standard_output_and_the_story_to_standard_error(shop: str, tta: Run) -> None:
+    with ScriptedServer(script=lambda _: SQL) as server:
+        code, out, errors = tta("ask", "Who?", "--db", shop, "--model", server.base_url, "--explain")
+    assert code == 0, errors
+    assert "SELECT name FROM customers" in out
+    assert "Edsger" in out
+    assert "decide" in errors
+    assert "left" in errors
+
+
+def test_json_is_one_object_with_answer_spend_and_decisions(shop: str, tta: Run) -> None:
+    with ScriptedServer(script=lambda _: SQL) as server:
+        code, out, errors = tta("ask", "Who?", "--db", shop, "--model", server.base_url, "--json")
+        assert code == 0, errors
+        found = json.loads(out)
+        assert found["rows"] == [["Ada"], ["Edsger"], ["Grace"]]
+        assert found["spent"]["tokens"] == server.total
+        assert found["decisions"]
+
+
+def test_running_out_is_told_by_the_exit_code_and_the_best_answer_is_printed(shop: str, tta: Run) -> None:
+    seen = iter([SQL])
+    with ScriptedServer(script=lambda _: next(seen, Reply(hang=True))) as server:
+        arguments = ("ask", "Who?", "--db", shop, "--model", server.base_url, "--seconds", "8", "--per-token", "0")
+        code, out, errors = tta(*arguments, "--per-second", "0", "--tokens", "100000")
+    assert code == 4, errors
+    assert "SELECT name FROM customers" in out
+    assert "exhausted: seconds" in errors
+
+
+def test_no_answer_is_told_by_the_exit_code(shop: str, tta: Run) -> None:
+    with ScriptedServer(script=lambda _: "I cannot help with that.") as server:
+        code, out, errors = tta("ask", "Who?", "--db", shop, "--model", server.base_url)
+    assert code == 3, errors
+    assert out.strip() == ""
+
+
+def test_ctrl_c_shows_what_there_is_and_leaves_nothing_running(shop: str) -> None:
+    with ScriptedServer(script=lambda _: Reply(hang=True)) as server:
+        process = start("ask", "Who?", "--db", shop, "--model", server.base_url)
+        deadline = time.monotonic() + 100
+        while not server.in_flight and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert "interrupted" in errors
+        assert "1 model call" in errors, "the call that was cut off is in the account"
+        for _ in range(100):
+            if server.disconnects == 1:
+                break
+            time.sleep(0.05)
+        assert server.disconnects == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--db", "sqlite:///not/there.sqlite"], 1, "no such database"),
+        (["--db", "{empty}"], 1, "table"),
+        (["--db", "{shop}", "--model", "http://127.0.0.1:9/v1"], 1, "cannot be reached"),
+        (["--db", "{shop}", "--model", "nonsense"], 1, "unknown model"),
+        (["--db", "{shop}", "--model", "{server}", "--tokens", "30"], 1, "first prompt"),
+        (["--db", "{shop}", "--model", "{server}", "--tokens", "-5"], 2, "Budget.tokens"),
+        (["--db", "{shop}", "--model", "{server}", "--usd", "1"], 1, "no known price"),
+        (["--db", "{shop}", "--model", "{server}", "--policy", "none.json"], 1, "none.json"),
+    ],
+    ids=["no-database", "empty-database", "no-server", "no-model", "small", "negative", "no-price", "no-policy"],
+)
+def test_a_mistake_is_one_line_with_the_remedy(
+    arguments: list[str], code: int, said: str, shop: str, tmp_path: Path, tta: Run
+) -> None:
+    import sqlite3
+
+    empty = tmp_path / "empty.sqlite"
+    sqlite3.connect(empty).execute("PRAGMA user_version = 1").connection.close()
+    with ScriptedServer(script=lambda _: SQL) as server:
+        known = {"{empty}": f"sqlite:///{empty}", "{shop}": shop, "{server}": server.base_url}
+        found, out, errors = tta("ask", "Who?", *(known.get(word, word) for word in arguments))
+        assert found == code, errors
+        assert said in errors
+        assert "Traceback" not in errors
+        assert out == ""
+        assert server.requests == 0, "before any call is made"
+
+
+def test_an_empty_question_is_refused(shop: str, tta: Run) -> None:
+    code, _, errors = tta("ask", "  ", "--db", shop)
+    assert code == 2
+    assert "empty" in errors
+
+
+def test_the_episode_can_be_kept_and_summed_up(shop: str, tmp_path: Path, tta: Run) -> None:
+    store = str(tmp_path / "traces.sqlite")
+    with ScriptedServer(script=lambda _: SQL) as server:
+        assert tta("ask", "Who?", "--db", shop, "--model", server.base_url, "--store", store)[0] == 0
+        code, out, errors = tta("stats", store, "--json")
+        assert code == 0, errors
+        assert json.loads(out)["overall"]["episodes"] == 1
