@@ -1,4 +1,5 @@
-"""Which form of second look pays for which model: counted on recorded pools, and shipped for the models we measured."""
+"""Which form of second look pays for which model: counted on recorded pools, and shipped for the models we
+measured."""
 
 from __future__ import annotations
 
@@ -58,8 +59,8 @@ class FormRecord:
 
 
 FormTable = Mapping[tuple[str, str, str], FormRecord]
-"""Records by (model, feedback, form). The model is a part of its name, in lower case, or `*` for any; a fresh look
-tells nothing, so its feedback is `*`."""
+"""Records by (model, feedback, form). The model is a part of its name, in lower case, or `*` for any; a fresh
+look tells nothing, so its feedback is `*`."""
 
 
 def form_table(pools: Iterable[Pool]) -> dict[tuple[str, str, str], FormRecord]:

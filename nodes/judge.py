@@ -131,6 +131,9 @@ def verdict_told(candidate: Candidate) -> str:
     verdict = candidate.evidence.verdicts[-1]
     if verdict.label == "SUCCESS":
         return verdict.critique
+    if verdict.label == "PIVOT":
+        # The next attempt starts afresh: what it has to know comes first.
+        return " ".join(part for part in (verdict.summary, verdict.critique) if part) or "The approach was wrong."
     return verdict.critique or verdict.summary or "A reviewer is not convinced by it."
 
 

@@ -33,11 +33,12 @@ class SubQuestion:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan(Strategy):
-    """Breaks the question into parts, works each out within a share of the budget, and answers from the parts.
+    """Breaks the question into parts, works each out within a share of the budget, and answers from the
+    parts.
 
-    The shares follow difficulty and schedule and are nested budgets: a part that would take more is cut, however much
-    it begs; what a part leaves over goes to the next. Costs one call to plan, one per part, and one to answer; a
-    question that has no parts is answered at once.
+    The shares follow difficulty and schedule and are nested budgets: a part that would take more is cut,
+    however much it begs; what a part leaves over goes to the next. Costs one call to plan, one per part, and
+    one to answer; a question that has no parts is answered at once.
 
     Source: Plan-and-Budget (arXiv 2505.16122): difficulty credits times a decay schedule.
     """

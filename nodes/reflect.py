@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tta_langgraph.episode import Ask, Call, Steps
+from tta_langgraph.episode import Ask, Call, OutOfBudget, Steps
 from tta_langgraph.evidence import Evidence
 from tta_langgraph.nodes.execute import executed
 from tta_langgraph.nodes.form_records import FormTable, best_form
@@ -55,16 +55,20 @@ class Reflect(Strategy):
             return {}
         best, observation, fault = yield from self._observed(best, state)
         opening = yield from self.opening(state)
-        form = self.form or best_form(model_name(self.model), self._told, failed=_failed(best), table=self.forms)
+        form = self.form or self._form_for(best)
         messages = second_look(form, opening, best, observation, sql=self.database is not None, fault=fault)
         heat = self.temperature if form == "fresh" else 0.0
-        completions = yield Ask(
-            messages=messages,
-            model=self.model,
-            max_tokens=self.max_tokens,
-            source="reflect",
-            options={"temperature": heat, **self.options},
-        )
+        try:
+            completions = yield Ask(
+                messages=messages,
+                model=self.model,
+                max_tokens=self.max_tokens,
+                source="reflect",
+                options={"temperature": heat, **self.options},
+            )
+        except OutOfBudget as out:
+            # What was observed on the way was paid for: keep it.
+            return {**settled(state, [best], self.selection), "stop_reason": f"exhausted: {out.dimension}"}
         reply = self.read(completions[0], current=best.answer)
         if reply.kind == "confirmation":
             kept = best.observed(Evidence(confirmations=best.evidence.confirmations + 1))
@@ -85,6 +89,12 @@ class Reflect(Strategy):
             options={"temperature": heat, **self.options},
         )
         return settled(state, [self.candidate(completions[0], action="reflect")], self.selection)
+
+    def _form_for(self, best: Candidate) -> Form:
+        """The form that records speak for; after a verdict of PIVOT, one that does not show the attempt."""
+        form = best_form(model_name(self.model), self._told, failed=_failed(best), table=self.forms)
+        pivot = self.feedback == "judge" and best.evidence.verdicts and best.evidence.verdicts[-1].label == "PIVOT"
+        return "consequences" if pivot and form == "attempt" else form
 
     @property
     def _told(self) -> str:

@@ -1,4 +1,5 @@
-"""The nodes inside a graph of somebody else: their state, their reducers, and all that LangGraph does with nodes."""
+"""The nodes inside a graph of somebody else: their state, their reducers, and all that LangGraph does with
+nodes."""
 
 from __future__ import annotations
 

@@ -125,6 +125,23 @@ def test_a_judges_critique_is_told(server: ScriptedServer, shop: Database, asser
     assert_prompt(server.log[0], "reflect_judge")
 
 
+def test_after_a_pivot_the_next_attempt_starts_afresh_with_the_summary(server: ScriptedServer, shop: Database) -> None:
+    server.use([FIXED])
+    verdict = Verdict(score=0.0, label="PIVOT", critique="It joins albums.", summary="One table is enough.")
+    judged = RIGHT.observed(Evidence(verdicts=(verdict,)))
+    Reflect(model=scripted_chat_model(server), database=shop, feedback="judge").invoke(state_with(judged))
+    assert "One table is enough." in server.log[0].last_message
+    assert (RIGHT.answer or "") not in server.log[0].text
+
+
+def test_what_was_observed_is_kept_when_the_budget_ends_before_the_look(server: ScriptedServer, shop: Database) -> None:
+    state = state_with(WRONG, budget=Budget(tokens=20))
+    update = Reflect(model=scripted_chat_model(server), database=shop).invoke(state)
+    assert update["stop_reason"] == "exhausted: tokens"
+    assert update["candidates"][0].evidence.execution is not None
+    assert update["answer"] == WRONG.answer
+
+
 def test_a_judge_is_asked_and_charged_if_nobody_has_judged(server: ScriptedServer, shop: Database) -> None:
     server.use(["CONTINUE\nCRITIQUE: It ignores Bo.", FIXED])
     model = scripted_chat_model(server)
