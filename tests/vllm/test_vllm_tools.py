@@ -71,6 +71,7 @@ def test_forcing_allows_only_calls_of_the_chosen_tool() -> None:
     assert not chosen.is_valid([{"name": "weather", "arguments": {}}])
     either = jsonschema.Draft202012Validator(forced_schema([WEATHER, NOW], "required", parallel=True))
     assert either.is_valid([one, {"name": "now", "arguments": {}}])
+    assert not either.is_valid([{"name": "now", "arguments": {"invented": 1}}])
     single = jsonschema.Draft202012Validator(forced_schema([WEATHER, NOW], "required", parallel=False))
     assert not single.is_valid([one, one])
 

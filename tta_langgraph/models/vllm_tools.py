@@ -53,7 +53,8 @@ def forced_schema(tools: Tools, choice: str, *, parallel: bool) -> dict[str, Any
             "type": "object",
             "properties": {
                 "name": {"type": "string", "enum": [one["name"]]},
-                "arguments": one.get("parameters") or {"type": "object", "properties": {}},
+                # A schema that lists no property allows any, and a small model then never stops inventing them.
+                "arguments": {"type": "object", "additionalProperties": False, **(one.get("parameters") or {})},
             },
             "required": ["name", "arguments"],
             "additionalProperties": False,
