@@ -92,10 +92,12 @@ def _dialect_settings(connection: Connection) -> Callable[[float, int | None], s
     def settings(seconds: float, rows: int | None) -> str:
         limit = "DEFAULT" if rows is None else str(rows)
         if maria:
-            time = f"max_statement_time = {seconds:.3f}" if seconds else "max_statement_time = DEFAULT"
+            time = f"max_statement_time = {f'{seconds:.3f}' if seconds else 'DEFAULT'}"
         else:
             time = f"max_execution_time = {max(1, int(seconds * 1000)) if seconds else 'DEFAULT'}"
-        return f"SET SESSION {time}, SESSION sql_select_limit = {limit}"
+        # the transaction alone is not enough: statements that commit it implicitly would run after it
+        reading = f"{'tx_read_only' if maria else 'transaction_read_only'} = {'DEFAULT' if rows is None else 'ON'}"
+        return f"SET SESSION {time}, SESSION sql_select_limit = {limit}, SESSION {reading}"
 
     return settings
 
