@@ -2,8 +2,8 @@
 
     python benchmarks/policy_worth.py --json docs/results/policy-worth.json --report /tmp/worth
 
-For each recording: databases are split into fit and test; a policy is fitted and its predictor chosen on the fit side;
-the test side is replayed at a range of prices, beside every static strategy, Adaptive-Consistency, ESC, PETS, random
+For each recording a policy is fitted on some databases and replayed on others (the recorded split, or every database in
+turn by cross-validation), at a range of prices, beside every static strategy, Adaptive-Consistency, ESC, PETS, random
 stopping and two oracles, all on the same cards. Nothing on the test side is tuned for the policy; the best static
 mixture is chosen with hindsight, which favours it.
 """
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,19 +24,20 @@ import replay_sets
 from rich.console import Console
 from rich.table import Table
 
-from tta_langgraph.decision import Policy
+from tta_langgraph.decision import Policy, Utility
 from tta_langgraph.traces.export import read_pools
 from tta_langgraph.traces.fit import fit, split
 from tta_langgraph.traces.metrics_intervals import paired_difference
 from tta_langgraph.traces.model import Pool
 from tta_langgraph.traces.replay_columns import Columns, Measure, columns
-from tta_langgraph.traces.replay_evaluate import Evaluation, evaluate
+from tta_langgraph.traces.replay_evaluate import Evaluation, cross_evaluate, evaluate
 from tta_langgraph.traces.replay_result import Outcomes
 from tta_langgraph.traces.report import write_report
 from tta_langgraph.traces.strategies_pets import pets_sweep
 
 LADDER = tuple(f"escalate:{name}" for name in ("neural_12", "graphix", "chatgpt_zeroshot", "dail_gpt4", "c3_chatgpt"))
 """One or two systems per class of price, to keep plans quick; statics and the oracle may use all thirteen."""
+FOLDS = 4
 RECORDINGS = Path(__file__).parent / "recordings"
 
 
@@ -53,6 +53,8 @@ class Recording:
     """Episodes per question."""
     measure: Measure = "completion"
     """What counts as a token."""
+    openings: tuple[int, ...] = (1,)
+    """Answers that the policy's first request draws."""
     actions: tuple[str, ...] | None = None
     """What the policy may do; by default all that was recorded."""
 
@@ -69,39 +71,39 @@ def recordings() -> dict[str, Recording]:
     for path in sorted(RECORDINGS.glob("*.jsonl.gz")):
         name = path.name.removesuffix(".jsonl.gz")
         for measure in ("completion", "tokens"):
+            # Where the prompt costs as much as a written token, samples belong into the first request.
+            openings = (1,) if measure == "completion" else (1, 2, 4, 8)
             label = f"Live: {name}, {'written tokens' if measure == 'completion' else 'all tokens'}"
-            found[f"{name}-{measure}"] = Recording(label, lambda path=path: list(read_pools(path)), 6, measure)
+            found[f"{name}-{measure}"] = Recording(
+                label, lambda path=path: list(read_pools(path)), 6, measure, openings
+            )
     return found
 
 
-def measure(
-    recording: Recording, *, predictor: str, quick: bool, console: Console
-) -> tuple[Evaluation, Policy, Columns]:
-    """Fits on one side, replays the other."""
+def measure(recording: Recording, *, predictor: str, quick: bool) -> Evaluation:
+    """Fits on some databases and replays the others: the recorded split, or every database in turn."""
     table = columns(recording.load(), measure=recording.measure)
-    fit_side, test_side = split(table)
-    clock = time.process_time()
     kinds: Any = predictor if predictor == "auto" else predictor.split(",")
-    policy = fit(fit_side, predictor=kinds, actions=recording.actions, episodes=3 if quick else 6)
-    fitted = time.process_time() - clock
-    evaluation = evaluate(
-        test_side,
-        policy,
-        name=recording.name,
-        repeats=max(1, recording.repeats // 2) if quick else recording.repeats,
-        extra=[lambda bench: pets_sweep(bench, fit_side)],
-        keep=False,
-        notes={
-            "split": f"{len(fit_side)} questions to fit on, {len(test_side)} to test on, no database on both sides",
-            "predictor": str(policy.notes["predictor"]),
-            "command": "python benchmarks/policy_worth.py",
-        },
-    )
-    console.print(
-        f"[dim]{recording.name}: fitted {policy.notes['predictor']} in {fitted:.0f} CPU s; "
-        f"held-out frontiers {policy.notes['chosen_by_replay']}[/dim]"
-    )
-    return evaluation, policy, test_side
+
+    def make(side: Columns) -> Policy:
+        cheap = Utility(per_second=0.0)
+        return fit(side, predictor=kinds, actions=recording.actions, utility=cheap, episodes=2 if quick else 4)
+
+    notes = {"predictor": predictor, "command": "python benchmarks/policy_worth.py"}
+    shared: dict[str, Any] = {
+        "name": recording.name,
+        "repeats": max(1, recording.repeats // 2) if quick else recording.repeats,
+        "openings": recording.openings,
+    }
+    if set(table.splits) >= {"fit", "test"}:
+        fit_side, test_side = split(table)
+        notes["split"] = f"{len(fit_side)} questions to fit on, {len(test_side)} to test on, no database on both sides"
+        shared["extra"] = [lambda bench: pets_sweep(bench, fit_side)]
+        return evaluate(test_side, make(fit_side), keep=False, notes=notes, **shared)
+    notes["split"] = f"{FOLDS}-fold cross-validation, no database (or group) in two folds"
+    # PETS needs no gold answers: its curves may see the questions it is replayed on.
+    shared["extra"] = [lambda bench: pets_sweep(bench, table)]
+    return cross_evaluate(table, make, folds=FOLDS, notes=notes, **shared)
 
 
 def never_below(ev: Evaluation, *, budgets: int = 12) -> tuple[bool, float, float]:
@@ -199,10 +201,9 @@ def main() -> None:
     known = recordings()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", nargs="+", choices=[*known, "all"], default=["all"])
-    parser.add_argument("--predictor", default="auto", help="auto, or kinds to choose from: panel,learned,…")
+    parser.add_argument("--predictor", default="panel", help="auto, or kinds to choose from: panel,learned,…")
     parser.add_argument("--json", type=Path, help="write all figures here")
     parser.add_argument("--report", type=Path, help="write a report page per recording into this folder")
-    parser.add_argument("--policies", type=Path, help="save the fitted policies into this folder")
     parser.add_argument("--quick", action="store_true", help="fewer episodes, for a look")
     options = parser.parse_args()
     console = Console(width=110)
@@ -211,19 +212,12 @@ def main() -> None:
     if options.json and options.json.exists():
         results = json.loads(options.json.read_text(encoding="utf-8"))
     for name in names:
-        ev, policy, test_side = measure(known[name], predictor=options.predictor, quick=options.quick, console=console)
+        ev = measure(known[name], predictor=options.predictor, quick=options.quick)
         found = verdict(ev)
         print_table(ev, found, console)
         results[name] = {"verdict": found, **ev.to_dict()}
-        if options.policies:
-            options.policies.mkdir(parents=True, exist_ok=True)
-            policy.save(options.policies / f"{name}.json")
         if options.report:
-            tuned = policy.with_utility(
-                policy.utility.scaled(ev.prices[len(ev.prices) * 2 // 3] / policy.utility.per_token)
-            )
-            shown = evaluate(test_side, tuned, name=ev.name, repeats=1, prices=ev.prices, notes=ev.notes)
-            write_report(shown, options.report / f"{name}.html", title=ev.name)
+            write_report(ev, options.report / f"{name}.html", title=ev.name)
         if options.json:
             options.json.parent.mkdir(parents=True, exist_ok=True)
             options.json.write_text(json.dumps(results, indent=1, default=float) + "\n", encoding="utf-8")

@@ -76,7 +76,10 @@ class Learner:
             elif kind == "fitted_value" and lesson is not None:
                 found[kind] = (fit_ahead(lesson, self.steps), lesson.notes)
             elif kind == "panel" and any(step.action.kind in ("resample", "escalate") for step in self.steps):
-                found[kind] = (fit_panel(self.table, self.steps), {})
+                panel: Predictor = fit_panel(self.table, self.steps)
+                if any(step.action.kind in ("reflect", "judge") for step in self.steps):
+                    panel = Transitions(table=self._counted(), belief=panel)
+                found[kind] = (panel, {})
             elif kind == "transitions":
                 found[kind] = (self._transitions(), {})
             elif kind == "vote_stability" and all(step.action.kind == "resample" for step in self.steps):
@@ -93,7 +96,11 @@ class Learner:
             if known is None or len(step.after.candidates) > len(known.after.candidates):
                 deepest[step.question] = step
         patterns = [(step.after.tally.pattern, step.after.tally.failed) for step in deepest.values()]
-        costs = fit_costs(self.steps)
+        belief = Agreement(model=fit_partition(patterns), costs=fit_costs(self.steps))
+        return Transitions(table=self._counted(), belief=belief)
+
+    def _counted(self) -> TransitionTable:
+        """How often corrections fixed and broke the answer that the vote would give."""
         counted = []
         for step in self.steps:
             if step.action.kind in ("resample", "judge"):
@@ -111,8 +118,7 @@ class Learner:
                     after=after is not None and after.id in step.right,
                 )
             )
-        belief = Agreement(model=fit_partition(patterns), costs=costs)
-        return Transitions(table=TransitionTable.fit(counted), belief=belief)
+        return TransitionTable.fit(counted)
 
     def _stability(self) -> VoteStability:
         """Vote stability, calibrated to P(correct) on every moment explored."""

@@ -74,7 +74,7 @@ def explore(
                 break
 
 
-def recorded_actions(table: Columns, *, sizes: Sequence[int] = (1, 2, 4)) -> tuple[Action, ...]:
+def recorded_actions(table: Columns, *, sizes: Sequence[int] = (1, 2, 4, 8)) -> tuple[Action, ...]:
     """The actions that a recording can answer: samples in these sizes, kinds of reflection, the judge, escalation.
 
     On a ladder of three models or more each model is an action of its own (`escalate:name`), so that a policy can go

@@ -32,9 +32,10 @@ Plan = tuple[float, float, float, float]
 @register("panel")
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """Forecasts fresh samples and further models by the value of information; other actions are left out.
+    """Forecasts fresh samples and further models by the value of information.
 
-    Built by `fit_panel`. With `Policy.selection="predictor"` it answers with the most probable answer, not the most
+    Single samples and models are forecast with the best plan after them, several samples at once by their own gain.
+    Actions it has no model for (`reflect`, …) are forecast to change nothing: wrap it in `Transitions` for those. Built by `fit_panel`. With `Policy.selection="predictor"` it answers with the most probable answer, not the most
     frequent one.
     """
 
@@ -71,7 +72,7 @@ class Panel:
         return "panel"
 
     def assess(self, snapshot: Snapshot, actions: Sequence[Action]) -> Assessment:
-        """Forecasts single samples and single models with the best plan after them."""
+        """Forecasts all actions."""
         groups = snapshot.tally.groups
         state, place = self._state(snapshot, groups)
         beliefs = self._beliefs(state)
@@ -89,13 +90,20 @@ class Panel:
         price = (rates.per_token * ratio / rates.value, rates.per_second * ratio / rates.value)
         forecasts: dict[Action, Forecast] = {}
         for action in actions:
-            source = self._source(action)
-            if source is None or action.n != 1 or not self._open(state, source):
-                continue
             tokens, seconds = self.costs.of(action, scale)
-            _, p_end, t_end, s_end = self._after(state, source, self.depth, price)
-            p_next = sum(chance * max(self._beliefs(s), default=0.0) for chance, s in self._outcomes(state, source))
+            source = self._source(action)
+            if source is None:  # no model of it: forecast to change nothing; see `Transitions`
+                forecasts[action] = Forecast(action, p_now, tokens, seconds, self.name)
+                continue
+            if not self._open(state, source):
+                continue
             lift = p_now - max(beliefs, default=0.0)  # a rule that does not take the most probable answer lags behind
+            p_next = self._expected(state, source, action.n)
+            if action.n > 1:
+                p = min(1.0, max(0.0, p_next + lift))
+                forecasts[action] = Forecast(action, p, tokens, seconds, self.name)
+                continue
+            _, p_end, t_end, s_end = self._after(state, source, self.depth, price)
             forecasts[action] = Forecast(
                 action,
                 min(1.0, max(0.0, p_next + lift)),
@@ -250,6 +258,25 @@ class Panel:
             found.append((fails, (groups, tuple(sorted((*failed, source))))))
         whole = sum(chance for chance, _ in found)
         found = [(chance / whole, after) for chance, after in found]
+        self._memo[1][key] = found
+        return found
+
+    def _expected(self, state: State, source: int, n: int) -> float:
+        """Expected posterior of the best answer after asking a source `n` times at once."""
+        key = (state, source, n)
+        known = self._memo[1].get(key)
+        if known is not None:
+            return float(known)
+        reached = {state: 1.0}
+        for _ in range(n):
+            after: dict[State, float] = {}
+            for here, chance in reached.items():
+                for p, there in self._outcomes(here, source):
+                    if chance * p > LEAST / 10:
+                        after[there] = after.get(there, 0.0) + chance * p
+            reached = after
+        whole = sum(reached.values())
+        found = sum(p * max(self._beliefs(s), default=0.0) for s, p in reached.items()) / whole
         self._memo[1][key] = found
         return found
 

@@ -35,6 +35,7 @@ def replay(
     seed: int = 0,
     measure: Measure = "tokens",
     cards: Order | None = None,
+    opening: int = 1,
     keep: bool = False,
     chunk: int = 2048,
     progress: Progress | None = None,
@@ -52,6 +53,7 @@ def replay(
         seed: deals the cards; the same seed deals the same cards to every strategy.
         measure: what counts as a token: `tokens`, `uncached` or `completion`. Ignored for `Columns`.
         cards: dealt before, by `order(...)`; replaces `repeats` and `seed`.
+        opening: answers that the first request draws; with more than 1 the prompt is read once for all of them.
         keep: keep every decision with its forecasts, for the episode viewer (memory grows with episodes).
         chunk: episodes in flight at once.
         progress: called after each chunk.
@@ -76,14 +78,21 @@ def replay(
     result, stage = _Collector(dealt.episodes, keep), Stage(policy)
     for start in range(0, dealt.episodes, chunk):
         stop = min(start + chunk, dealt.episodes)
-        _run(table, dealt, start, stop, stage, limits, result)
+        _run(table, dealt, start, stop, stage, limits, result, opening)
         if progress is not None:
             progress(stop, dealt.episodes)
     return result.outcomes(policy.name, table, dealt)
 
 
 def _run(
-    table: Columns, dealt: Order, start: int, stop: int, stage: Stage, budget: Budget | None, result: _Collector
+    table: Columns,
+    dealt: Order,
+    start: int,
+    stop: int,
+    stage: Stage,
+    budget: Budget | None,
+    result: _Collector,
+    opening: int,
 ) -> None:
     hands: dict[int, Hand] = {}
     active: list[tuple[int, Episode]] = []
@@ -98,7 +107,8 @@ def _run(
             hand = hands[question] = Hand(block, first, last, table.features[question])
         base = hand.start
         drawn, rungs = (rows[index - start] - base for rows in (samples, ladder))
-        episode = Episode(hand, int(dealt.first[index]) - base, drawn[drawn >= 0].tolist(), rungs[rungs >= 0].tolist())
+        own, further = drawn[drawn >= 0].tolist(), rungs[rungs >= 0].tolist()
+        episode = Episode(hand, int(dealt.first[index]) - base, own, further, opening)
         active.append((index, episode))
     while active:
         episodes = [episode for _, episode in active]

@@ -80,7 +80,7 @@ class Episode:
         "samples", "seconds", "spent", "step", "used",
     )  # fmt: skip
 
-    def __init__(self, hand: Hand, first: int, samples: list[int], ladder: list[int]) -> None:
+    def __init__(self, hand: Hand, first: int, samples: list[int], ladder: list[int], opening: int = 1) -> None:
         self.hand = hand
         self.samples = samples
         self.ladder = ladder
@@ -94,7 +94,8 @@ class Episode:
         self.step = 0
         self.used: dict[str, int] = {}
         self.decisions: list[Decision] = []
-        self._add([first])
+        self.next_sample = min(opening - 1, len(samples))
+        self._add([first, *samples[: self.next_sample]])
 
     def _add(self, positions: list[int]) -> None:
         """Reveals attempts made together: one prompt, all that was written, the slowest's seconds."""

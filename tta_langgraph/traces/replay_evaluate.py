@@ -6,8 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from tta_langgraph.budget import Budget
 from tta_langgraph.decision import Policy
+from tta_langgraph.decision.fitting import folds as group_folds
 from tta_langgraph.traces.frontier import Comparison, Frontier, Point, compare, frontier
 from tta_langgraph.traces.metrics_intervals import Interval, paired_difference
 from tta_langgraph.traces.model import Pool
@@ -15,7 +18,7 @@ from tta_langgraph.traces.replay import Progress, replay
 from tta_langgraph.traces.replay_columns import Columns, Measure, columns
 from tta_langgraph.traces.replay_draws import order
 from tta_langgraph.traces.replay_prices import price_grid
-from tta_langgraph.traces.replay_result import Outcomes
+from tta_langgraph.traces.replay_result import Outcomes, joined
 from tta_langgraph.traces.strategies import RULES, Bench, oracle_curve, statics
 from tta_langgraph.traces.tune import scaled
 
@@ -131,6 +134,7 @@ def evaluate(
     seed: int = 0,
     measure: Measure = "tokens",
     prices: Sequence[float] | None = None,
+    openings: Sequence[int] = (1,),
     at_price: Callable[[float], Policy] | None = None,
     extra: Sequence[Callable[[Bench], Sequence[Outcomes]]] = (),
     keep: bool = True,
@@ -148,6 +152,7 @@ def evaluate(
         seed: deals the cards.
         measure: what counts as a token.
         prices: λ per token to sweep; by default from dear to almost free.
+        openings: how many answers the first request draws; each is swept over all prices.
         at_price: the policy at a price; by default the same policy with both prices scaled.
         extra: further strategies of the caller's.
         keep: replay the policy at its own prices once more and keep every decision.
@@ -164,14 +169,17 @@ def evaluate(
         return at_price(price) if at_price is not None else scaled(policy, price / own)
 
     curve = []
-    for done, price in enumerate(sweep, start=1):
-        found = replay(table, priced(price), budget=limits, cards=bench.cards)
-        curve.append(found.named(f"{policy.name} λ={price:.2g}"))
-        if progress is not None:
-            progress(done, len(sweep) + keep)
+    total = len(sweep) * len(openings) + keep
+    for opening in openings:
+        for price in sweep:
+            found = replay(table, priced(price), budget=limits, cards=bench.cards, opening=opening)
+            start = "" if opening == 1 else f" from {opening}"
+            curve.append(found.named(f"{policy.name} λ={price:.2g}{start}"))
+            if progress is not None:
+                progress(len(curve), total)
     headline = replay(table, policy, budget=limits, cards=bench.cards, keep=True) if keep else None
     if progress is not None and keep:
-        progress(len(sweep) + 1, len(sweep) + 1)
+        progress(total, total)
     return Evaluation(
         name=name,
         table=table,
@@ -184,5 +192,73 @@ def evaluate(
         policy=policy,
         headline=headline,
         budget=limits,
+        notes={"measure": table.measure, "seed": str(seed), "repeats": str(repeats), **(notes or {})},
+    )
+
+
+def cross_evaluate(
+    pools: Columns | Iterable[Pool],
+    make: Callable[[Columns], Policy],
+    *,
+    folds: int = 4,
+    name: str = "recorded pools",
+    repeats: int = 4,
+    seed: int = 0,
+    measure: Measure = "tokens",
+    prices: Sequence[float] | None = None,
+    openings: Sequence[int] = (1,),
+    extra: Sequence[Callable[[Bench], Sequence[Outcomes]]] = (),
+    notes: dict[str, str] | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """`evaluate` by cross-validation: every question is replayed by a policy fitted on other databases.
+
+    Uses small recordings fully. No question of a fold's databases is seen by the policy that is tested on it.
+
+    Args:
+        pools: all recorded questions.
+        make: fits a policy on some of them.
+        folds: parts; a database is never in two.
+        name: of the data set.
+        repeats: episodes per question.
+        seed: deals the cards and the folds.
+        measure: what counts as a token.
+        prices: λ per token to sweep.
+        openings: how many answers the first request draws.
+        extra: further strategies of the caller's.
+        notes: how it was made, for readers.
+        progress: called with (folds done, folds).
+    """
+    table = pools if isinstance(pools, Columns) else columns(pools, measure=measure)
+    bench = Bench(table, order(table, repeats=repeats, seed=seed))
+    sweep = list(prices) if prices is not None else price_grid(bench)
+    side = group_folds(table.db_ids, folds, seed)
+    settings = [(price, opening) for opening in openings for price in sweep]
+    parts: list[list[tuple[np.ndarray[Any, Any], Outcomes]]] = [[] for _ in settings]
+    policy = None
+    for done, k in enumerate(np.unique(side).tolist(), start=1):
+        policy = make(table.select(np.flatnonzero(side != k)))
+        episodes = np.flatnonzero(side[bench.cards.question] == k)
+        cards = bench.cards.take(episodes)
+        for part, (price, opening) in zip(parts, settings, strict=True):
+            own = scaled(policy, price / (policy.utility.per_token or 1e-9))
+            part.append((episodes, replay(table, own, cards=cards, opening=opening)))
+        if progress is not None:
+            progress(done, folds)
+    assert policy is not None
+    curve = []
+    for part, (price, opening) in zip(parts, settings, strict=True):
+        start = "" if opening == 1 else f" from {opening}"
+        curve.append(joined(part, f"{policy.name} λ={price:.2g}{start}"))
+    return Evaluation(
+        name=name,
+        table=table,
+        bench=bench,
+        statics=[*statics(bench), *(o for build in extra for o in build(bench))],
+        oracles=oracle_curve(bench),
+        stop_oracles=oracle_curve(bench, selects=False),
+        curve=curve,
+        prices=sweep,
+        policy=policy,
         notes={"measure": table.measure, "seed": str(seed), "repeats": str(repeats), **(notes or {})},
     )

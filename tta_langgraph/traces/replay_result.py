@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,6 +124,20 @@ class Outcomes:
                 "abstained": 0.0 if self.abstained is None else float(self.abstained.mean()),
             },
         )
+
+
+def joined(parts: Sequence[tuple[Ints, Outcomes]], name: str) -> Outcomes:
+    """Outcomes of disjoint episodes put together again; each part comes with the places of its episodes."""
+    places = np.concatenate([episodes for episodes, _ in parts])
+    order = np.argsort(places)
+
+    def column(field_name: str) -> NDArray[Any]:
+        found = np.concatenate([np.asarray(getattr(outcomes, field_name)) for _, outcomes in parts])
+        return np.asarray(found[order])
+
+    first = parts[0][1]
+    names = ("question", "correct", "tokens", "seconds", "calls", "row", "p_correct", "abstained", "steps")
+    return replace(first, name=name, reasons=(), decisions=(), **{n: column(n) for n in names})
 
 
 MIN_CLUSTERS = 5

@@ -56,7 +56,8 @@ def frontier_figure(ev: Evaluation, cost: str) -> Figure | None:
         axes.plot(fixed.cost, fixed.accuracy, "-", color=FIXED, lw=1.2, alpha=0.8)
         _scatter(axes, points["fixed"], FIXED, "o", "static strategies")
         _scatter(axes, points["rules"], RULE, "^", "published stop rules, random")
-        curve = sorted(points["policy"], key=lambda p: p.cost)
+        hull = set(ev.frontier("policy", cost).names)  # several openings make a cloud: its upper edge is the policy's
+        curve = sorted((p for p in points["policy"] if p.name in hull), key=lambda p: p.cost)
         x = [p.cost for p in curve]
         axes.fill_between(x, [p.low for p in curve], [p.high for p in curve], color=POLICY, alpha=0.16, lw=0)
         axes.plot(x, [p.accuracy for p in curve], "-o", color=POLICY, ms=4, label="policy, 95% band")
