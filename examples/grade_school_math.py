@@ -1,4 +1,5 @@
-"""Grade-school mathematics under a budget, on the embedded model: think once, and sample again while answers differ.
+"""Grade-school mathematics under a budget, on the embedded model: think once, and sample again while answers
+differ.
 
 python examples/grade_school_math.py
 python examples/grade_school_math.py gsm8k_test.jsonl 20     # JSON lines with `question` and `answer`
@@ -21,7 +22,7 @@ from tta_langgraph.models.resolve import resolve_model
 from tta_langgraph.parsers import normal_number, number
 
 INSTRUCTION = "Solve the problem in a few short steps. End with a line 'Answer: <number>'."
-BUDGET = Budget(tokens=1_500, seconds=60)
+BUDGET = Budget(tokens=1_500, seconds=90)
 
 
 def graph(model: BaseChatModel) -> Any:
@@ -34,7 +35,7 @@ def graph(model: BaseChatModel) -> Any:
         instruction=INSTRUCTION,
         policy=policy,
         budget=BUDGET,
-        max_tokens=160,
+        max_tokens=240,
     )
     return builder.compile()
 

@@ -6,7 +6,7 @@ import pytest
 
 from tta_langgraph.errors import GraphError
 from tta_langgraph.parsers import Label, boxed, final_line, normal_expression, normal_number, number
-from tta_langgraph.parsing import read_reply
+from tta_langgraph.parsing import read_reply, whole_reply
 from tta_langgraph.sql import extract_sql
 
 CURRENT = "SELECT name FROM singer"
@@ -174,3 +174,18 @@ def test_labels_have_to_differ() -> None:
 )
 def test_normal_expression(left: str, right: str, same: bool) -> None:
     assert (normal_expression(left) == normal_expression(right)) is same
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("CORRECT", "confirmation"),
+        ("Yes, the answer is right.", "confirmation"),
+        ("My answer is correct.", "confirmation"),
+        ("Yes, and the longer story is that " + "we sold more in May than in April, by far. " * 4, "answer"),
+        ("Oslo is the capital.", "answer"),
+        ("", "garbage"),
+    ],
+)
+def test_an_agents_whole_reply_is_its_answer_unless_it_briefly_confirms(text: str, kind: str) -> None:
+    assert read_reply(text, whole_reply, current="Bergen").kind == kind

@@ -108,8 +108,7 @@ def test_a_useless_reply_is_a_candidate_without_an_answer(
     [candidate] = update["candidates"]
     assert (candidate.answer, candidate.key, update["answer"]) == (None, None, None)
     assert candidate.finish_reason == ("length" if kind == "never-ending" else "stop")
-    # The account counts at least one token for an answer, however empty.
-    assert update["budget"].usage.tokens == server.total + (kind == "empty")
+    assert update["budget"].usage.tokens == server.total
 
 
 def test_a_reply_that_was_cut_off_is_executed_and_found_out(server: ScriptedServer, shop: Database) -> None:
