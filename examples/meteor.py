@@ -1,8 +1,8 @@
 """METEOR with exact and stem matches, for the translation example: no corpus to download.
 
-Source: Banerjee and Lavie 2005, "METEOR: An Automatic Metric for MT Evaluation with Improved Correlation with Human
-Judgments". The synonym stage, which needs WordNet, is left out, so scores are slightly lower than the full metric's.
-Stems come from Snowball (`pip install snowballstemmer`).
+Source: Banerjee and Lavie 2005, "METEOR: An Automatic Metric for MT Evaluation with Improved Correlation with
+Human Judgments". The synonym stage, which needs WordNet, is left out, so scores are slightly lower than the
+full metric's. Stems come from Snowball (`pip install snowballstemmer`).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _WORD = re.compile(r"\w+")
 def meteor(hypothesis: str, reference: str, *, language: str = "english") -> float:
     """The score of a translation against one reference, in [0, 1].
 
-    F = 10PR / (R + 9P) over matched words, times 1 − ½·(chunks / matches)³: the fewer runs of adjacent matches, the
-    less order was lost.
+    F = 10PR / (R + 9P) over matched words, times 1 − ½·(chunks / matches)³: the fewer runs of adjacent
+    matches, the less order was lost.
 
     Args:
         hypothesis: the translation.
@@ -41,7 +41,8 @@ def _words(text: str) -> list[str]:
 
 
 def _aligned(said: Sequence[str], wanted: Sequence[str], stem: Callable[[str], str]) -> list[tuple[int, int]]:
-    """One-to-one matches by position: exact words first, then stems; a match that continues a run is preferred."""
+    """One-to-one matches by position: exact words first, then stems; a match that continues a run is
+    preferred."""
     found: dict[int, int] = {}
     for form in (lambda word: word, stem):
         open_at: dict[str, list[int]] = {}

@@ -1,10 +1,12 @@
-"""Translation under a budget, on the embedded model: several versions, and the one that the others agree with most.
+"""Translation under a budget, on the embedded model: several versions, and the one that the others agree with
+most.
 
     python examples/translation.py
     python examples/translation.py translation_ntrex.jsonl 5     # JSON lines with `eng` and `fra`
 
-No two translations are equal, so they cannot vote; but they can be compared. The one with the highest mean METEOR
-against the others (minimum Bayes risk) is chosen with `select` and a weight; references serve only to score it.
+No two translations are equal, so they cannot vote; but they can be compared. The one with the highest mean
+METEOR against the others (minimum Bayes risk) is chosen with `select` and a weight; references serve only to
+score it.
 """
 
 from __future__ import annotations
@@ -54,7 +56,8 @@ def agreed(candidates: Sequence[Candidate]) -> Candidate | None:
 
 
 def main(sentences: Iterable[dict[str, str]], model: BaseChatModel | None = None) -> float:
-    """Translates the sentences, shows the chosen versions, and returns the mean METEOR against the references."""
+    """Translates the sentences, shows the chosen versions, and returns the mean METEOR against the
+    references."""
     app = graph(model or resolve_model("embedded"))
     scores = []
     for sentence in sentences:

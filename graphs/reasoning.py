@@ -52,19 +52,21 @@ def create_reasoning_graph(
 ) -> Builder:
     """Builds the graph generate -> (evaluate) -> decide -> {reflect | resample | judge | escalate | stop}.
 
-    Answers are found by `parse` and compared by `normalise`, so that samples vote. The best answer so far is in
-    `answer` after every step, what was spent in `budget`, why each step was taken in `decisions`.
+    Answers are found by `parse` and compared by `normalise`, so that samples vote. The best answer so far is
+    in `answer` after every step, what was spent in `budget`, why each step was taken in `decisions`.
 
     Args:
         model: any LangChain chat model.
-        parse: finds the answer in a reply: `boxed`, `number`, `final_line`, `Label(...)` of `tta_langgraph.parsers`, or
-            a function of yours.
+        parse: finds the answer in a reply: `boxed`, `number`, `final_line`, `Label(...)` of
+            `tta_langgraph.parsers`, or a function of yours.
         normalise: what counts as the same answer; case and spaces are folded if not given.
         instruction: the system message.
         prompt: makes the messages from the state, instead of instruction and question.
-        evaluator: a function, pattern or node that tells good answers from bad; its faults are what `reflect` tells.
+        evaluator: a function, pattern or node that tells good answers from bad; its faults are what `reflect`
+            tells.
         budget: budget of every episode whose input brings none.
-        policy: what decides; if not given, `Policy.default("text")`, which reflects only where there is feedback.
+        policy: what decides; if not given, `Policy.default("text")`, which reflects only where there is
+            feedback.
         judge: the model that judges, if the policy judges; the answering model if not given.
         escalate_to: a larger model; without one the policy's `escalate` is not offered.
         max_tokens: completion cap per reply.
@@ -84,9 +86,9 @@ def create_reasoning_graph(
         from tta_langgraph.graphs import create_reasoning_graph
         from tta_langgraph.parsers import number
 
-        graph = create_reasoning_graph(model, parse=number, instruction="Solve the problem step by step.").compile()
-        state = graph.invoke({"question": "How much is 17 * 3?", "budget": Budget(tokens=2_000)})
-        print(state["answer"], state["budget"].usage.tokens)
+        graph = create_reasoning_graph(model, parse=number, instruction="Solve the problem step by
+        step.").compile() state = graph.invoke({"question": "How much is 17 * 3?", "budget":
+        Budget(tokens=2_000)}) print(state["answer"], state["budget"].usage.tokens)
         ```
     """
     samples = ("resample(1)", "resample(2)", "resample(4)")

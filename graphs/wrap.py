@@ -57,18 +57,20 @@ def wrap_agent(
 ) -> Builder:
     """Puts an agent of yours under a budget, and gives it second looks and fresh runs where they pay.
 
-    The graph runs the agent, has its answer evaluated, and decides: `reflect` (again, with what was found), `resample`
-    (afresh), or stop. Without evaluator and policy there is nothing to decide on and the agent runs once: the same
-    answer as ever, now with a budget, a deadline and an account. The agent's own model and tool calls are charged.
-    Calls of models that were built in with `budgeted(model)` are clamped and cancelled at the deadline as well; other
-    models are admitted before and charged after each call.
+    The graph runs the agent, has its answer evaluated, and decides: `reflect` (again, with what was found),
+    `resample` (afresh), or stop. Without evaluator and policy there is nothing to decide on and the agent
+    runs once: the same answer as ever, now with a budget, a deadline and an account. The agent's own model
+    and tool calls are charged. Calls of models that were built in with `budgeted(model)` are clamped and
+    cancelled at the deadline as well; other models are admitted before and charged after each call.
 
     Args:
-        agent: any runnable or compiled graph that takes messages, a text, or a `question`, and gives an answer. It is
-            checkpointed and streamed as a sub-graph; its interrupts reach the caller.
-        evaluator: a function, pattern or node that tells good answers from bad; see `tta_langgraph.nodes.Check`.
+        agent: any runnable or compiled graph that takes messages, a text, or a `question`, and gives an
+            answer. It is checkpointed and streamed as a sub-graph; its interrupts reach the caller.
+        evaluator: a function, pattern or node that tells good answers from bad; see
+            `tta_langgraph.nodes.Check`.
         budget: budget of every episode whose input brings none.
-        policy: what decides; without one, an answer that fails the evaluator gets at most `max_rounds` second looks.
+        policy: what decides; without one, an answer that fails the evaluator gets at most `max_rounds` second
+            looks.
         parse: finds the answer in the agent's final text.
         make_input: from the state to the agent's input, if its input schema does not say.
         read_output: from the agent's output to its final text, if that is in no usual place.
@@ -89,8 +91,8 @@ def wrap_agent(
         from tta_langgraph.graphs import wrap_agent
 
         graph = wrap_agent(create_agent(model, tools), evaluator=lambda answer: "EUR" in answer).compile()
-        state = graph.invoke({"question": "What did we sell in May?", "budget": Budget(tokens=20_000, seconds=60)})
-        print(state["answer"], state["budget"].usage.tokens, state["stop_reason"])
+        state = graph.invoke({"question": "What did we sell in May?", "budget": Budget(tokens=20_000,
+        seconds=60)}) print(state["answer"], state["budget"].usage.tokens, state["stop_reason"])
         ```
     """
     evaluating = evaluator if evaluator is None or isinstance(evaluator, Runnable) else Check(verifier=evaluator)
@@ -118,10 +120,11 @@ def wrap_text_to_sql(
     max_rounds: int = 3,
     state_schema: type[Any] = WrappedState,
 ) -> Builder:
-    """Puts a text-to-SQL agent of yours under a budget, with the database as evaluator and the rows as the answer.
+    """Puts a text-to-SQL agent of yours under a budget, with the database as evaluator and the rows as the
+    answer.
 
-    The query is found in the agent's final text and run, read-only and within the deadline. What came back is evidence
-    for the router and feedback for a second look; equal results count as equal answers.
+    The query is found in the agent's final text and run, read-only and within the deadline. What came back is
+    evidence for the router and feedback for a second look; equal results count as equal answers.
 
     Args:
         agent: as for `wrap_agent`; its final text holds the query.
@@ -146,8 +149,8 @@ def wrap_text_to_sql(
         ```python
         from tta_langgraph.graphs import wrap_text_to_sql
 
-        graph = wrap_text_to_sql(my_sql_agent, engine="postgresql://reader@db/shop", budget={"seconds": 20}).compile()
-        print(graph.invoke({"question": "How many customers are there?"})["result"]["rows"])
+        graph = wrap_text_to_sql(my_sql_agent, engine="postgresql://reader@db/shop", budget={"seconds":
+        20}).compile() print(graph.invoke({"question": "How many customers are there?"})["result"]["rows"])
         ```
     """
     database = engine if isinstance(engine, Database) else Database(engine)

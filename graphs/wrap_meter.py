@@ -1,8 +1,9 @@
 """Charging the model and tool calls of somebody else's agent, whose models are not ours to wrap.
 
-A callback handler sees every call of LangChain models and tools. It admits them before they start (a refusal raises,
-and the call is not made) and settles what they report. It cannot clamp a completion or cancel a call at the deadline:
-for that, build the agent with `budgeted(model)`, whose calls account for themselves and are left alone here.
+A callback handler sees every call of LangChain models and tools. It admits them before they start (a refusal
+raises, and the call is not made) and settles what they report. It cannot clamp a completion or cancel a call
+at the deadline: for that, build the agent with `budgeted(model)`, whose calls account for themselves and are
+left alone here.
 """
 
 from __future__ import annotations

@@ -37,8 +37,8 @@ class RunAgent(BudgetNode):
     agent: Agent
     """Any runnable or compiled graph."""
     action: str = "generate"
-    """`generate` runs it once, `resample` as often as the router's last decision says, `reflect` once more on its
-    best answer and what was observed about it."""
+    """`generate` runs it once, `resample` as often as the router's last decision says, `reflect` once more on
+    its best answer and what was observed about it."""
     parse: Parser = whole_reply
     """Finds the answer in the agent's final text."""
     normalise: Normaliser | None = normal_text
@@ -105,7 +105,8 @@ class RunAgent(BudgetNode):
                 return {key: question_of(state)}
 
     def _second_input(self, state: State, best: Candidate) -> Any:
-        """What was asked, what was answered, and what was found; or the question with a note, as the agent takes it."""
+        """What was asked, what was answered, and what was found; or the question with a note, as the agent
+        takes it."""
         note = second_note(best)
         given = self._input(state)
         if isinstance(given, Mapping) and "messages" in given:
@@ -155,7 +156,8 @@ class _Awaited:
 
 
 def _config(meter: ForeignMeter | AsyncForeignMeter | None) -> RunnableConfig | None:
-    """The running node's config with the meter among its callbacks: tracing, streaming and checkpoints go on."""
+    """The running node's config with the meter among its callbacks: tracing, streaming and checkpoints go
+    on."""
     if meter is None:
         return None
     return merge_configs(var_child_runnable_config.get(), {"callbacks": [meter]})

@@ -1,4 +1,5 @@
-"""The first node of a wrapped agent: a fresh account, and the question in both places where it may be looked for."""
+"""The first node of a wrapped agent: a fresh account, and the question in both places where it may be looked
+for."""
 
 from __future__ import annotations
 

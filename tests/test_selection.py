@@ -142,9 +142,7 @@ def test_a_softmax_draw_follows_its_temperature() -> None:
     pool = [made("1", "a", score=0.2), made("2", "b", score=0.8)]
     rng = random.Random(7)
     drawn = Counter(
-        choice.id
-        for _ in range(4_000)
-        if (choice := select(pool, "judge_softmax", temperature=0.5, rng=rng).candidate)
+        choice.id for _ in range(4_000) if (choice := select(pool, "judge_softmax", temperature=0.5, rng=rng).candidate)
     )
     expected = 1 / (1 + math.exp(-(0.8 - 0.2) / 0.5))
     assert drawn["2"] / 4_000 == pytest.approx(expected, abs=0.03)

@@ -76,7 +76,8 @@ def read_reply(
 
 
 def whole_reply(text: str) -> str | None:
-    """The whole reply is the answer, unless it is empty or a short confirmation; for agents that answer in prose."""
+    """The whole reply is the answer, unless it is empty or a short confirmation; for agents that answer in
+    prose."""
     said = text.strip()
     if not said or (len(said) <= _CONFIRMATION_CHARS and _SHORT_CONFIRMATION.match(said)):
         return None
