@@ -215,7 +215,8 @@ class _Performer:
         with call_options(CallOptions(source=ask.source, final=ask.final, spent=spent)):
             try:
                 if ask.n == 1 or adapter.takes_n:
-                    results = [model.generate([convert_to_messages(list(ask.messages))], stop=ask.stop, **options)]
+                    messages = convert_to_messages(list(ask.messages))
+                    results = [model.generate([messages], stop=ask.stop, callbacks=_callbacks(), **options)]
                 else:
                     singles = tuple(_Single(model, ask, options) for _ in range(ask.n))
                     with ThreadPoolExecutor(min(ask.n, PARALLEL_THREADS)) as threads:
@@ -232,7 +233,10 @@ class _Performer:
             try:
                 repeats = 1 if ask.n == 1 or adapter.takes_n else ask.n
                 messages = convert_to_messages(list(ask.messages))
-                calls = [model.agenerate([messages], stop=ask.stop, **options) for _ in range(repeats)]
+                calls = [
+                    model.agenerate([messages], stop=ask.stop, callbacks=_callbacks(), **options)
+                    for _ in range(repeats)
+                ]
                 results = _kept(await asyncio.gather(*calls, return_exceptions=True))
             except Exception as error:
                 raise _as_model_error(error, adapter) from error
@@ -307,7 +311,7 @@ class _Single:
 
     def __call__(self) -> LLMResult:
         messages = convert_to_messages(list(self._ask.messages))
-        return self._model.generate([messages], stop=self._ask.stop, **self._options)
+        return self._model.generate([messages], stop=self._ask.stop, callbacks=_callbacks(), **self._options)
 
 
 def _prepared(ask: Ask) -> tuple[BudgetedChatModel, Adapter, dict[str, Any]]:
@@ -320,6 +324,11 @@ def _prepared(ask: Ask) -> tuple[BudgetedChatModel, Adapter, dict[str, Any]]:
     if ask.max_tokens is not None:
         options[adapter.cap] = ask.max_tokens
     return model, adapter, options
+
+
+def _callbacks() -> Any:
+    """Callbacks of the running node, so that its calls are traced and its tokens streamed."""
+    return (running_config() or {}).get("callbacks")
 
 
 def _outcome(future: Any) -> Any:

@@ -101,7 +101,7 @@ class Evidence:
         new = tuple(verdict for verdict in other.verdicts if verdict not in self.verdicts)
         return Evidence(
             execution=other.execution or self.execution,
-            verdicts=self.verdicts + new,
+            verdicts=(*self.verdicts, *new),  # checkpoints turn tuples into lists
             checks=tuple(checks.values()),
             logprobs=other.logprobs or self.logprobs,
             confirmations=max(self.confirmations, other.confirmations),

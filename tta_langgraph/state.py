@@ -84,9 +84,7 @@ def merge_candidates(left: list[Candidate] | None, right: Iterable[Candidate] | 
     merged = {candidate.id: candidate for candidate in left or ()}
     for candidate in right or ():
         known = merged.get(candidate.id)
-        merged[candidate.id] = (
-            candidate if known is None else known.observed(candidate.evidence, key=candidate.key)
-        )
+        merged[candidate.id] = candidate if known is None else known.observed(candidate.evidence, key=candidate.key)
     return list(merged.values())
 
 
@@ -96,6 +94,11 @@ def merge_decisions(left: list[Decision] | None, right: Iterable[Decision] | Non
     for decision in right or ():
         merged.setdefault(decision.id, decision)
     return list(merged.values())
+
+
+def latest(left: Any, right: Any) -> Any:
+    """Reducer of what every step rewrites: the last one wins, also where parallel branches write together."""
+    return right
 
 
 class EpisodeState(TypedDict, total=False):
@@ -119,11 +122,11 @@ class EpisodeState(TypedDict, total=False):
     """Proposed answers, oldest first."""
     decisions: Annotated[list[Decision], merge_decisions]
     """What the router decided, oldest first."""
-    answer: str | None
+    answer: Annotated[str | None, latest]
     """The best answer so far, present after every step."""
-    best: Candidate | None
+    best: Annotated[Candidate | None, latest]
     """The candidate that `answer` comes from."""
-    result: dict[str, Any] | None
+    result: Annotated[dict[str, Any] | None, latest]
     """What executing the answer returned: `columns`, `rows`, `truncated`."""
-    stop_reason: str
+    stop_reason: Annotated[str, latest]
     """Why the episode ended: `stop`, `abstain`, `exhausted: tokens`, …"""

@@ -11,10 +11,6 @@ from tta_langgraph import Budget, BudgetExceededError, budget_scope, budgeted
 from tta_langgraph.testing import Reply, ScriptedServer, scripted_chat_model
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="prompts are counted by a blocking request on the event loop (10 s timeout), outside of the deadline",
-)
 async def test_a_server_that_never_counts_does_not_hold_up_the_deadline_or_the_event_loop() -> None:
     async with ScriptedServer([Reply(hang=True)], tokenize_latency=60) as server:
         model = budgeted(scripted_chat_model(server, counts=False))

@@ -11,12 +11,10 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
-
-from langchain_core.messages import BaseMessage
 
 from tta_langgraph import events
 from tta_langgraph.budget import Charge, Usage
@@ -25,7 +23,7 @@ from tta_langgraph.journal import Journal
 from tta_langgraph.ledger import Ledger, Refusal, Request, Reservation
 from tta_langgraph.models.failures import classify
 from tta_langgraph.models.prices import Price
-from tta_langgraph.models.prompt_count import Counted, count_prompt
+from tta_langgraph.models.prompt_count import Counted
 from tta_langgraph.models.usage import Consumed
 from tta_langgraph.pool import Lease, PoolRefusal, SharedPool
 from tta_langgraph.scope import invocation_of, journal_to_recover, running_config, save_to_state
@@ -96,17 +94,15 @@ class MeteredCall:
     def plan(
         cls,
         ledger: Ledger,
-        model: Any,
+        counted: Counted,
         name: str,
-        messages: Sequence[BaseMessage],
         *,
         cap: int,
         n: int,
         price: Price | None,
         pools: tuple[SharedPool, ...],
-        kwargs: Mapping[str, Any],
     ) -> MeteredCall:
-        """Counts the prompt and works out the upper bound.
+        """Works out the upper bound of a call whose prompt was counted.
 
         Raises:
             BudgetError: there is a limit in US dollars and the model has no known price.
@@ -119,7 +115,6 @@ class MeteredCall:
                 where="Budget.usd",
                 remedy="Register one with tta_langgraph.models.prices.register_price, or limit tokens instead",
             )
-        counted = count_prompt(model, messages, **kwargs)
         request = Request(
             prompt_tokens=counted.bound,
             completion_tokens=cap,
@@ -254,6 +249,11 @@ class MeteredCall:
         return usage
 
     def _succeed(self, reservation: Reservation, used: Consumed, seconds: float) -> Usage:
+        if used.note:
+            # Counted here, not reported: a count may be off by a few tokens, but the model was held to its cap.
+            most = reservation.bound
+            prompt, completion = min(used.prompt, most.prompt_tokens), min(used.completion, most.completion_tokens)
+            used = replace(used, prompt=prompt, completion=completion)
         usd = self.price.cost(used.prompt, used.completion, used.cached) if self.price else 0.0
         usage = Usage(
             prompt_tokens=used.prompt,

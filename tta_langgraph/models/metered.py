@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextvars import copy_context
 from typing import Any, cast
 
@@ -21,13 +21,15 @@ from langchain_core.runnables import Runnable, RunnableBinding, RunnableSequence
 from langchain_core.runnables.base import RunnableParallel
 from pydantic import ConfigDict, PrivateAttr
 
-from tta_langgraph.errors import ModelError
+from tta_langgraph.budget import BudgetTracker
+from tta_langgraph.errors import BudgetExceededError, ModelError
 from tta_langgraph.ledger import Ledger, Reservation
 from tta_langgraph.models.adapter import Adapter, without_client_retries
-from tta_langgraph.models.call import MeteredCall, publish_retry
-from tta_langgraph.models.counting import counter_for
+from tta_langgraph.models.call import MeteredCall, current_source, publish_retry
+from tta_langgraph.models.counting import TokenCounter, counter_for
 from tta_langgraph.models.failures import Retries, classify, is_timeout
 from tta_langgraph.models.prices import price_for
+from tta_langgraph.models.prompt_count import Counted, acount_prompt, count_prompt
 from tta_langgraph.models.sync_loop import run_in_background
 from tta_langgraph.models.usage import Consumed, consumed, from_metadata, written
 from tta_langgraph.pool import SharedPool
@@ -118,6 +120,10 @@ class BudgetedChatModel(BaseChatModel):
         """The model's name as prices, counters and traces know it."""
         return self._adapter.name
 
+    def _streaming_disabled(self, **kwargs: Any) -> bool:
+        """A listener for tokens must not turn several samples into one: streams carry a single choice."""
+        return int(kwargs.get("n") or 1) > 1 or super()._streaming_disabled(**kwargs)
+
     # -- what it passes on ------------------------------------------------------------------------------
 
     @property
@@ -164,7 +170,7 @@ class BudgetedChatModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        call = self._plan(messages, stop, kwargs)
+        call = self._plan(messages, kwargs)
         if call is None:
             return self.inner._generate(messages, stop=stop, run_manager=run_manager, **kwargs)
         attempt = 0
@@ -189,7 +195,7 @@ class BudgetedChatModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        call = self._plan(messages, stop, kwargs)
+        call = await self._aplan(messages, kwargs)
         if call is None:
             return await self.inner._agenerate(messages, stop=stop, run_manager=run_manager, **kwargs)
         attempt = 0
@@ -242,7 +248,7 @@ class BudgetedChatModel(BaseChatModel):
         if not self._adapter.streams:
             yield from _as_chunks(self._generate(messages, stop, run_manager, **kwargs))
             return
-        call = self._plan(messages, stop, kwargs)
+        call = self._plan(messages, kwargs)
         if call is None:
             yield from self.inner._stream(messages, stop=stop, run_manager=run_manager, **kwargs)
             return
@@ -275,7 +281,7 @@ class BudgetedChatModel(BaseChatModel):
             for chunk in _as_chunks(await self._agenerate(messages, stop, run_manager, **kwargs)):
                 yield chunk
             return
-        call = self._plan(messages, stop, kwargs)
+        call = await self._aplan(messages, kwargs)
         if call is None:
             async for chunk in self.inner._astream(messages, stop=stop, run_manager=run_manager, **kwargs):
                 yield chunk
@@ -303,27 +309,41 @@ class BudgetedChatModel(BaseChatModel):
 
     # -- shared by the four -------------------------------------------------------------------------------
 
-    def _plan(
-        self, messages: Sequence[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]
-    ) -> MeteredCall | None:
+    def _plan(self, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]) -> MeteredCall | None:
         """The call's upper bound; None outside of any budget."""
-        ledger: Ledger | None = current_ledger()
-        pools = (*active_pools(), *self.pools)
+        ledger = self._account()
+        return None if ledger is None else self._bounded(ledger, count_prompt(self.inner, messages, **kwargs), kwargs)
+
+    async def _aplan(self, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]) -> MeteredCall | None:
+        """Twin of `_plan`. Counting is part of the call: a server that counts slowly does not outlive the deadline."""
+        ledger = self._account()
         if ledger is None:
-            if not pools:
-                return None
-            ledger = _unlimited()
+            return None
+        left = ledger.seconds_left()
+        try:
+            async with asyncio.timeout(None if math.isinf(left) else max(0.0, left)):
+                counted = await acount_prompt(self.inner, messages, **kwargs)
+        except TimeoutError:
+            elapsed, limit = ledger.deadline()
+            raise BudgetExceededError(
+                "seconds", max(elapsed, limit), limit, current_source(self._adapter.name)
+            ) from None
+        return self._bounded(ledger, counted, kwargs)
+
+    def _account(self) -> Ledger | None:
+        """The ledger to draw on; None outside of any budget."""
+        return current_ledger() or (_unlimited() if active_pools() or self.pools else None)
+
+    def _bounded(self, ledger: Ledger, counted: Counted, kwargs: Mapping[str, Any]) -> MeteredCall:
         wanted = kwargs.get(self._adapter.cap) or self._adapter.default_cap or self.max_completion_tokens
         return MeteredCall.plan(
             ledger,
-            self.inner,
+            counted,
             self._adapter.name,
-            messages,
             cap=int(wanted),
             n=int(kwargs.get("n") or getattr(self.inner, "n", None) or 1),
             price=price_for(self._adapter.name),
-            pools=pools,
-            kwargs=kwargs,
+            pools=(*active_pools(), *self.pools),
         )
 
     def _capped(self, reservation: Reservation, kwargs: Mapping[str, Any], *, stream: bool = False) -> dict[str, Any]:
@@ -336,9 +356,8 @@ class BudgetedChatModel(BaseChatModel):
     def _consumed(self, call: MeteredCall, result: ChatResult) -> Consumed:
         counter = counter_for(self.inner)
         trusted = bool(getattr(self.inner, "reports_exact_usage", False))
-        used = consumed(
-            result, prompt=call.counted.count, count_text=counter.count_text, exact=counter.exact, trusted=trusted
-        )
+        count_text = counter.count_text if counter.exact else _on_the_safe_side(call.counted, counter)
+        used = consumed(result, prompt=call.counted.count, count_text=count_text, exact=counter.exact, trusted=trusted)
         if used.note:
             for generation in result.generations:
                 generation.message.response_metadata["usage_corrected"] = True
@@ -369,9 +388,12 @@ class _Seen:
     def __init__(self) -> None:
         self.text: list[str] = []
         self.reported: Mapping[str, Any] | None = None
+        self.cut = False
 
     def add(self, chunk: ChatGenerationChunk) -> None:
         message = chunk.message
+        reason = (chunk.generation_info or {}).get("finish_reason")
+        self.cut = self.cut or reason == "length"
         self.text.append(written(message))
         if isinstance(message, AIMessageChunk):
             self.text += [part.get("args") or "" for part in message.tool_call_chunks]
@@ -382,6 +404,9 @@ class _Seen:
         if self.reported is not None:
             return from_metadata(self.reported)
         counted = counter_for(model).count_text("".join(self.text))
+        if self.cut:
+            # It wrote up to its cap, whatever of that was shown.
+            counted = max(counted, call.request.completion_tokens)
         return Consumed(call.counted.count, counted, 0, "usage not streamed: counted here")
 
 
@@ -399,8 +424,11 @@ def _as_chunks(result: ChatResult) -> Iterator[ChatGenerationChunk]:
         yield ChatGenerationChunk(message=AIMessageChunk(**fields), generation_info=generation.generation_info)
 
 
+def _on_the_safe_side(counted: Counted, counter: TokenCounter) -> Callable[[str], int]:
+    """An estimate with its margin: what is charged instead of a report must not be too little."""
+    return lambda text: counted.margin.bound(counter.count_text(text))
+
+
 def _unlimited() -> Ledger:
     """An account for calls that draw on a shared pool only."""
-    from tta_langgraph.budget import BudgetTracker
-
     return Ledger(BudgetTracker.start(None))

@@ -9,7 +9,13 @@ from typing import Any
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 
-from tta_langgraph.models.counting import SafetyMargin, TokenCounter, counter_for, margin_for
+from tta_langgraph.models.counting import (
+    SafetyMargin,
+    TokenCounter,
+    acount_messages,
+    counter_for,
+    margin_for,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +37,15 @@ class Counted:
 
 
 def count_prompt(model: BaseChatModel, messages: Sequence[BaseMessage], **kwargs: Any) -> Counted:
-    """Counts a prompt before the call; nothing is sent to the model."""
-    counter = counter_for(model)
-    count = counter.count_messages(messages, **kwargs)
+    """Counts a prompt before the call; nothing is generated."""
+    return _counted(model, counter_for(model).count_messages(messages, **kwargs))
+
+
+async def acount_prompt(model: BaseChatModel, messages: Sequence[BaseMessage], **kwargs: Any) -> Counted:
+    """Twin of `count_prompt`: a server that counts slowly does not hold the event loop up."""
+    return _counted(model, await acount_messages(model, messages, **kwargs))
+
+
+def _counted(model: BaseChatModel, count: int) -> Counted:
     margin = margin_for(model)
-    return Counted(count, margin.bound(count), counter, margin)
+    return Counted(count, margin.bound(count), counter_for(model), margin)

@@ -11,7 +11,11 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 
 SUSPICIOUS = 0.75
-"""Reported completion tokens below this share of what came back are not believed (exact counters only)."""
+"""Reported completion tokens below this share of an exact count of what came back are not believed."""
+VERY_SUSPICIOUS = 0.5
+"""The same for an estimate, where there are several choices: some servers report the first one only."""
+SLACK = 4
+"""Tokens by which report and count may differ anyway: end-of-turn tokens, a text cut at another boundary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +41,18 @@ def consumed(
         result: the model's result, one generation per choice.
         prompt: prompt tokens as counted before the call.
         count_text: the model's counter.
-        exact: whether that counter is exact; only then is a report doubted.
+        exact: whether that counter is exact.
         trusted: the model counts by itself and is never doubted.
     """
     reported = _reported(result)
-    if reported is not None and (trusted or (len(result.generations) == 1 and not exact)):
+    several = len(result.generations) > 1
+    if reported is not None and (trusted or not (exact or several)):
         return reported
     counted = sum(count_text(written(generation.message)) for generation in result.generations)
     if reported is None:
         return Consumed(prompt, counted, 0, "usage not reported: counted here")
-    if exact and reported.completion < SUSPICIOUS * counted:
+    least = (SUSPICIOUS if exact else VERY_SUSPICIOUS) * counted - SLACK
+    if reported.completion < least:
         note = f"server reported {reported.completion} completion tokens: counted {counted} here"
         return Consumed(reported.prompt or prompt, counted, reported.cached, note)
     return reported
