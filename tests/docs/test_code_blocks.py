@@ -2,39 +2,73 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from langchain_core.tools import tool
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from tta_langgraph.demo import build_database
+from tta_langgraph.graphs import create_text_to_sql_graph
+from tta_langgraph.sql import Database
 from tta_langgraph.testing import ScriptedServer, scripted_chat_model
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
-SKIP = "no-run"
-"""Info string of a block that is not meant to run (```python no-run), for what a test machine cannot have."""
+SKIP = "<!-- no-run:"
+"""Starts the comment before a block that needs what a test machine cannot have; the comment says what runs it."""
 
 
 def fences(page: Path) -> Iterator[Token]:
+    before = ""
     for token in MarkdownIt().parse(page.read_text(encoding="utf-8")):
-        if token.type == "fence":
+        if token.type == "fence" and not before.startswith(SKIP):
             yield token
+        before = token.content
 
 
 def blocks(page: Path, *languages: str) -> list[Token]:
-    return [t for t in fences(page) if t.info.split()[:1] and t.info.split()[0] in languages and SKIP not in t.info]
+    return [token for token in fences(page) if token.info.strip() in languages]
 
 
 def answer(request: Any) -> str:
     """What the scripted model says: a query where a schema is in the prompt, else a plain answer."""
     asked = " ".join(str(message.get("content")) for message in request.messages)
     return "SELECT count(*) FROM customers" if "CREATE TABLE" in asked or "SQL" in asked else "The answer is 21."
+
+
+@tool
+def lookup(month: str) -> str:
+    """What was sold in a month."""
+    return f"120 EUR in {month}"
+
+
+def surroundings(folder: Path, shop: Path) -> None:
+    """The files that the pages speak of: a database, recorded pools, questions on two small databases."""
+    (folder / "shop.sqlite").write_bytes(shop.read_bytes())
+    recorded = next((ROOT / "benchmarks" / "recordings").glob("*.jsonl.gz"))
+    (folder / "pools.jsonl.gz").write_bytes(recorded.read_bytes())
+    (folder / "databases").mkdir()
+    lines = []
+    for name in ("birds", "fish"):
+        with sqlite3.connect(folder / "databases" / f"{name}.sqlite") as connection:
+            connection.execute(f"CREATE TABLE {name} (id INTEGER PRIMARY KEY, name TEXT)")
+            connection.execute(f"INSERT INTO {name} (name) VALUES ('a'), ('b')")
+        question = {
+            "id": name,
+            "db_id": name,
+            "question": f"How many {name}?",
+            "gold_sql": f"SELECT count(*) FROM {name}",
+        }
+        lines.append(json.dumps(question))
+    (folder / "questions.jsonl").write_text("\n".join(lines))
 
 
 @pytest.fixture(scope="session")
@@ -44,11 +78,14 @@ def shop_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python", "py")], ids=lambda p: p.stem)
 def test_the_code_blocks_run(page: Path, shop_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "shop.sqlite").write_bytes(shop_file.read_bytes())
+    surroundings(tmp_path, shop_file)
     monkeypatch.chdir(tmp_path)
     with ScriptedServer(script=answer) as server:
         model = scripted_chat_model(server)
-        namespace: dict[str, Any] = {"__name__": "docs", "model": model, "chat_model": model, "server": server}
+        graph = create_text_to_sql_graph(model, "sqlite:///shop.sqlite").compile()
+        # What the pages take for granted: a model, a graph, an agent's tools.
+        namespace: dict[str, Any] = {"__name__": "__main__", "model": model, "chat_model": model, "graph": graph}
+        namespace |= {"my_sql_agent": graph, "tools": [lookup], "database": Database("sqlite:///shop.sqlite")}
         for block in blocks(page, "python", "py"):
             line = (block.map or [0])[0] + 1
             # Compiled with the page's name and line, so that a failure points into the page.
