@@ -72,7 +72,7 @@ def recordings() -> dict[str, Recording]:
         name = path.name.removesuffix(".jsonl.gz")
         for measure in ("completion", "tokens"):
             # Where the prompt costs as much as a written token, samples belong into the first request.
-            openings = (1,) if measure == "completion" else (1, 2, 4, 8)
+            openings = (1,) if measure == "completion" else (1, 2, 3, 4, 5, 6, 7, 8)
             label = f"Live: {name}, {'written tokens' if measure == 'completion' else 'all tokens'}"
             found[f"{name}-{measure}"] = Recording(
                 label, lambda path=path: list(read_pools(path)), 6, measure, openings

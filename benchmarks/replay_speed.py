@@ -80,8 +80,8 @@ def main() -> None:
     )
     for name, policy in policies.items():
         replay(small, policy)  # the first run fills caches
-        n, cpu, clock = timed(small, policy, 2)
-        _, twice, _ = timed(small, policy, 4)
+        n, cpu, clock = timed(small, policy, 8)
+        _, twice, _ = timed(small, policy, 16)
         steps = replay(small, policy).steps
         depth = float(steps.mean()) if steps is not None else float("nan")
         print(f"{name:16} {n:9,d} {depth:9.2f} {n / cpu:15,.0f} {n / clock:11,.0f} {twice / cpu:11.2f}x")
@@ -102,7 +102,7 @@ def main() -> None:
     spent = time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
-        f"{large.n_attempts:,} recorded candidates: columns {large.nbytes / 2**20:,.0f} MiB, read in {built:.0f} CPU s; "
+        f"{large.n_attempts:,} recorded candidates: columns {large.nbytes / 2**20:,.0f} MiB, read in {built:.0f} s; "
         f"{len(result):,} episodes at {len(result) / spent:,.0f} per CPU second; "
         f"peak memory {before:,.0f} MiB after reading, {peak:,.0f} MiB after replaying"
     )

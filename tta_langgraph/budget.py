@@ -19,9 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tta_langgraph.errors import BudgetError
 
-Dimension = Literal[
-    "tokens", "prompt_tokens", "completion_tokens", "seconds", "usd", "model_calls", "executions"
-]
+Dimension = Literal["tokens", "prompt_tokens", "completion_tokens", "seconds", "usd", "model_calls", "executions"]
 DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
 """Every dimension a budget can limit, in the order in which errors and tables name them."""
 
@@ -315,14 +313,6 @@ def _budget_error(error: ValidationError) -> BudgetError:
     name = ".".join(str(part) for part in first["loc"]) or "budget"
     if first["type"] == "extra_forbidden":
         known = ", ".join((*DIMENSIONS, "reserve", "clock", "on_exhausted"))
-        return BudgetError(
-            "there is no such dimension", where=f"Budget.{name}", remedy=f"Known fields: {known}"
-        )
-    remedy = (
-        "Give a positive, finite number, or None for no limit"
-        if name in DIMENSIONS
-        else "See Budget's fields"
-    )
-    return BudgetError(
-        f"{first['msg'].lower()}, got {first['input']!r}", where=f"Budget.{name}", remedy=remedy
-    )
+        return BudgetError("there is no such dimension", where=f"Budget.{name}", remedy=f"Known fields: {known}")
+    remedy = "Give a positive, finite number, or None for no limit" if name in DIMENSIONS else "See Budget's fields"
+    return BudgetError(f"{first['msg'].lower()}, got {first['input']!r}", where=f"Budget.{name}", remedy=remedy)

@@ -54,6 +54,8 @@ def main() -> None:
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         _fail(f"{error.strerror or error}{where}. Check that the path exists and is writable")
+    except Exception as error:
+        _fail(f"{type(error).__name__}: {error}. This is a bug: TTA_DEBUG=1 shows where")
 
 
 def _fail(message: str) -> None:

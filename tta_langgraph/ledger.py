@@ -109,9 +109,7 @@ class Reservation:
 
     def settle(self, usage: Usage, note: str = "") -> Charge | None:
         """Replaces the reservation by what was consumed."""
-        return self.ledger._close(
-            self, Charge(id=self.id, usage=usage, source=self.request.source, note=note)
-        )
+        return self.ledger._close(self, Charge(id=self.id, usage=usage, source=self.request.source, note=note))
 
     def settle_unknown(self, note: str, seconds: float = 0.0) -> Charge | None:
         """Charges the whole reservation: the usage is unknown, so the bound is all that is safe to assume."""
@@ -250,9 +248,7 @@ class Ledger:
         """The state object for this moment: limits, charges, clock."""
         with self._tree.lock:
             parent = None if self.parent is None else self.parent.tracker()
-            return replace(
-                self.tracker_at_start, charges=dict(self.charges), active=dict(self._active), parent=parent
-            )
+            return replace(self.tracker_at_start, charges=dict(self.charges), active=dict(self._active), parent=parent)
 
     # -- spending -----------------------------------------------------------------------------------------
 
@@ -356,9 +352,7 @@ class Ledger:
             left = self._own_left(dimension, request.final)
             if dimension != "seconds" and need > left + _ROUNDING:
                 may_return = self._held_by_others(dimension, owner)
-                return self._refusal(
-                    dimension, request, busy=may_return > 0 and need <= left + may_return + _ROUNDING
-                )
+                return self._refusal(dimension, request, busy=may_return > 0 and need <= left + may_return + _ROUNDING)
         return None
 
     def _contended(self, request: Request, wished: Usage, owner: Owner) -> Refusal | None:
@@ -375,9 +369,7 @@ class Ledger:
         reserve = 0.0 if request.final else float(getattr(self.budget.reserve, dimension, 0))
         spent = self.elapsed if dimension == "seconds" else float(getattr(self._spent, dimension))
         limit = self._limits[dimension] - reserve
-        return Refusal(
-            dimension=dimension, busy=busy, spent=spent, limit=limit, source=request.source, ledger=self
-        )
+        return Refusal(dimension=dimension, busy=busy, spent=spent, limit=limit, source=request.source, ledger=self)
 
     def _held_by_others(self, dimension: Dimension, owner: Owner) -> float:
         """What may come back while the asker waits: what it holds itself will not."""
@@ -419,9 +411,7 @@ class Ledger:
                     ledger._record(charge)
             self._serve()
         if charge is not None:
-            events.publish(
-                {"type": "charge", "episode": self.episode, "charge": charge, "remaining": self.remaining}
-            )
+            events.publish({"type": "charge", "episode": self.episode, "charge": charge, "remaining": self.remaining})
         return charge
 
     def _serve(self) -> None:

@@ -68,7 +68,9 @@ def repairable(questions: int = 120, databases: int = 8, seed: int = 0, fix: flo
             completion_tokens=30,
             seconds=1.2,
         )
-        judged = Judgement(attempt="g", score=0.0 if failed else 1.0, prompt_tokens=50, completion_tokens=5, seconds=0.4)
+        judged = Judgement(
+            attempt="g", score=0.0 if failed else 1.0, prompt_tokens=50, completion_tokens=5, seconds=0.4
+        )
         pools.append(
             Pool(question_id=f"q{q}", db_id=f"db{q % databases}", attempts=(first, second), judgements=(judged,))
         )

@@ -116,9 +116,7 @@ def _database(console: Console, path: Path | None) -> Database:
         console.print(f"  building  {target}", highlight=False)
         build_database(target)
     database = Database(f"sqlite:///{target}")
-    counts = database.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table'")
-    tables = counts.rows[0][0] if counts.ok else "?"
-    console.print(f"  database  {target} ({tables} tables)", highlight=False)
+    console.print(f"  database  {target} ({len(database.tables)} tables)", highlight=False)
     return database
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tta_langgraph.budget import Budget, BudgetTracker
+from tta_langgraph.evidence import Execution
 from tta_langgraph.state import Candidate
 
 LABEL = 10
@@ -37,9 +39,8 @@ class EpisodeView:
             self._event(data)
             return
         for update in data.values():
-            for candidate in (update or {}).get("candidates") or ():
-                if isinstance(candidate, Candidate):
-                    self._candidate(candidate)
+            for part in update if isinstance(update, list) else [update]:
+                self._candidates([c for c in (part or {}).get("candidates") or () if isinstance(c, Candidate)])
 
     # -- lines --------------------------------------------------------------------------------------------
 
@@ -64,20 +65,19 @@ class EpisodeView:
         known = [part for part in parts if part]
         return f"left {', '.join(known)}" if known else "no limit"
 
-    def _candidate(self, candidate: Candidate) -> None:
-        if candidate.id not in self._seen:
-            self._seen.add(candidate.id)
-            wrote = " ".join((candidate.answer or "(no answer in the reply)").split())
-            self._line(candidate.action, f"[cyan]{escape(wrote)}[/cyan]")
-        execution = candidate.evidence.execution
-        if execution is None or candidate.id in self._executed:
-            return
-        self._executed.add(candidate.id)
-        if execution.ok:
-            rows = f"{execution.n_rows}{'+' if execution.truncated else ''} row{'s' if execution.n_rows != 1 else ''}"
-            self._line("database", f"[green]{rows}[/green] in {execution.seconds * 1000:.0f} ms")
-        else:
-            self._line("database", f"[red]{escape(execution.error or 'failed')}[/red]")
+    def _candidates(self, candidates: Sequence[Candidate]) -> None:
+        """New candidates, equal ones on one line, then what the database said of each distinct query."""
+        new = [candidate for candidate in candidates if candidate.id not in self._seen]
+        for answer, count in Counter(candidate.answer for candidate in new).items():
+            wrote = " ".join((answer or "(no answer in the reply)").split())
+            times = f"{count} x " if count > 1 else ""
+            self._line(new[0].action, f"{times}[cyan]{escape(wrote)}[/cyan]")
+        self._seen.update(candidate.id for candidate in new)
+        for candidate in candidates:
+            execution = candidate.evidence.execution
+            if execution is not None and candidate.answer is not None and candidate.answer not in self._executed:
+                self._executed.add(candidate.answer)
+                self._line("database", _said(execution))
 
     def _decision(self, event: Mapping[str, Any]) -> None:
         self._line("decide", f"[bold]{escape(event['reason'])}[/bold]")
@@ -88,6 +88,13 @@ class EpisodeView:
     def _line(self, label: str, text: str) -> None:
         at = f"{time.monotonic() - self._begun:6.1f}s"
         self._console.print(f"  [dim]{at}[/dim]  {label:<{LABEL}} {text}", highlight=False, soft_wrap=True)
+
+
+def _said(execution: Execution) -> str:
+    if not execution.ok:
+        return f"[red]{escape(execution.error or 'failed')}[/red]"
+    rows = f"{execution.n_rows}{'+' if execution.truncated else ''} row{'s' if execution.n_rows != 1 else ''}"
+    return f"[green]{rows}[/green] in {execution.seconds * 1000:.0f} ms"
 
 
 def forecast_text(row: Mapping[str, Any]) -> str:

@@ -11,5 +11,9 @@ DEFAULT_QUESTIONS = frozenset(
 
 
 def demo_policy() -> Policy:
-    """The policy of the demonstration: shipped priors, and prices for a model whose tokens are free but slow."""
-    return Policy.default("sql", utility=Utility(per_token=2e-5, per_second=1e-3))
+    """The policy of the demonstration: shipped priors and prices, with more samples to choose from.
+
+    Samples come in one request that reads the prompt once, so eight of them cost little more than two.
+    """
+    actions = ("reflect", "resample(2)", "resample(4)", "resample(8)")
+    return Policy.default("sql", utility=Utility(), actions=actions)

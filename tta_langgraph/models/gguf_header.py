@@ -159,9 +159,7 @@ class _Cursor:
 
 
 def _broken(path: Path, what: str) -> WeightsError:
-    return WeightsError(
-        f"the model file {what}", where=str(path), remedy="Delete the file and fetch it again"
-    )
+    return WeightsError(f"the model file {what}", where=str(path), remedy="Delete the file and fetch it again")
 
 
 _SCALARS: Final = {

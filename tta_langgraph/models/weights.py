@@ -134,11 +134,7 @@ def _ensure_named(weights: Weights, progress: Progress, sources: tuple[Source, .
         _fetch(weights, partial, progress, sources)
         os.replace(partial, target)
         _write_stamp(target, weights.sha256)
-    progress(
-        WeightsEvent(
-            stage="done", title=weights.title, done=weights.size, total=weights.size, note=str(target)
-        )
-    )
+    progress(WeightsEvent(stage="done", title=weights.title, done=weights.size, total=weights.size, note=str(target)))
     return target
 
 
@@ -146,9 +142,7 @@ def _fetch(weights: Weights, partial: Path, progress: Progress, sources: tuple[S
     """Fills `partial` from the first source that works."""
 
     def report(done: int, note: str) -> None:
-        progress(
-            WeightsEvent(stage="download", title=weights.title, done=done, total=weights.size, note=note)
-        )
+        progress(WeightsEvent(stage="download", title=weights.title, done=done, total=weights.size, note=note))
 
     failures: list[WeightsError] = []
     for source in sources:

@@ -60,9 +60,7 @@ DEFAULT_WEIGHTS: Final = "qwen2.5-coder-0.5b"
 """What `embedded` means: small enough for a laptop, good enough to write SQL."""
 
 
-def _numbered(
-    package: str, version: str, *, part_size: int, total: int, hashes: tuple[str, ...]
-) -> tuple[Part, ...]:
+def _numbered(package: str, version: str, *, part_size: int, total: int, hashes: tuple[str, ...]) -> tuple[Part, ...]:
     """The parts of a carrier whose packages are numbered from 1 and equally long but for the last."""
     last = total - part_size * (len(hashes) - 1)
     return tuple(

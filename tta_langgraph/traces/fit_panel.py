@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ def fit_panel(
         steps: what was explored on it, for costs.
         classes: hidden classes of questions.
         buckets: of evidence.
-        depth: steps that plans look ahead; by default 5 for one source, fewer for more, so that plans stay quick.
+        depth: steps that plans look ahead; by default 4 for one source, fewer for more, so that plans stay quick.
     """
     counts, sources, rows = _counts(table)
     weights, skill, failing, member = _classes(counts, classes)
@@ -37,7 +38,7 @@ def fit_panel(
     priced = _prices(table, sources, rows)
     prices = {n: priced[n] for n in sources if n in played or (n.startswith("escalate") and "escalate" in played)}
     first = [step.snapshot.candidates[0].usage.tokens for step in steps if len(step.snapshot.candidates) == 1]
-    return Panel(
+    panel = Panel(
         sources=tuple(sources),
         weights=_plain(weights),
         skill=tuple(map(_plain, skill)),
@@ -52,9 +53,10 @@ def fit_panel(
         costs=fit_costs(steps),
         depth=depth or DEPTHS.get(len(prices), 2),
     )
+    return _tempered(panel, steps)
 
 
-DEPTHS = {1: 5, 2: 4, 3: 3}
+DEPTHS = {1: 4, 2: 3}
 """Steps looked ahead by the number of sources that can be asked."""
 
 
@@ -176,6 +178,31 @@ def _evidence(
     ]
     bias = float(model.intercept_[0] - weights @ centre)
     return (bias, *_plain(weights)), _plain(edges), _plain(logs[0]), _plain(logs[1])
+
+
+def _tempered(panel: Panel, steps: Sequence[Experience], *, most: int = 800) -> Panel:
+    """The panel with its evidence weighed down as far as it repeats what agreement says already.
+
+    Evidence and agreement are not independent: an easy question makes both strong. The weight is the one under which
+    the recorded truth is most probable, over moments of all depths.
+    """
+    if not panel.edges:
+        return panel
+    seen = steps[:: max(1, len(steps) // most)]
+    best, top = panel, -np.inf
+    for weight in WEIGHTS:
+        tried = replace(
+            panel,
+            log_right=tuple(weight * v for v in panel.log_right),
+            log_wrong=tuple(weight * v for v in panel.log_wrong),
+        )
+        total = sum(np.log(max(tried.truth(step.after, step.right), 1e-4)) for step in seen)
+        if total > top + 1e-9:
+            best, top = tried, total
+    return best
+
+
+WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def _prices(table: Columns, sources: Sequence[str], found: NDArray[np.int64]) -> dict[str, tuple[float, float]]:

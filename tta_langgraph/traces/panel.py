@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -117,9 +118,19 @@ class Panel:
             features["votes"] = float(groups[at].votes)
         return Assessment(p_now, forecasts, self.name, features, best.id if best is not None else None)
 
+    def truth(self, snapshot: Snapshot, right: AbstractSet[str]) -> float:
+        """What it believed of what turned out to be true: the right answer, or that there is none."""
+        groups = snapshot.tally.groups
+        state, place = self._state(snapshot, groups)
+        joint = self._joint(state)
+        for i, group in enumerate(groups):
+            if group.best.id in right:
+                return sum(joint[place[i]])
+        return sum(joint[-1])
+
     def _state(self, snapshot: Snapshot, groups: Sequence[Group]) -> tuple[State, list[int]]:
         """The state, and where each group of the tally stands in it."""
-        voting = set()
+        voting: set[str] = set()
         made = []
         for i, group in enumerate(groups):
             members = tuple(sorted(self._index(c) for c in group.members))
@@ -331,7 +342,11 @@ class Panel:
         sources, classes = tuple(map(str, data["sources"])), len(flat["weights"])
         sound = all(len(rows) == len(sources) and all(len(r) == classes for r in rows) for rows in nested.values())
         buckets = len(flat["edges"]) + 1
-        if not sound or len(flat["spread"]) != classes or any(len(flat[n]) != buckets for n in ("log_right", "log_wrong")):
+        if (
+            not sound
+            or len(flat["spread"]) != classes
+            or any(len(flat[n]) != buckets for n in ("log_right", "log_wrong"))
+        ):
             raise PolicyError("a panel whose parts do not fit together", where="panel", remedy="Fit the policy again")
         prices = {str(name): (float(pair[0]), float(pair[1])) for name, pair in data["prices"].items()}
         return cls(
@@ -340,8 +355,14 @@ class Panel:
             first_tokens=float(data["first_tokens"]),
             costs=CostModel.from_dict(data["costs"]),
             depth=int(data["depth"]),
-            **flat,
-            **nested,
+            weights=flat["weights"],
+            spread=flat["spread"],
+            scores=flat["scores"],
+            edges=flat["edges"],
+            log_right=flat["log_right"],
+            log_wrong=flat["log_wrong"],
+            skill=nested["skill"],
+            failing=nested["failing"],
         )
 
 

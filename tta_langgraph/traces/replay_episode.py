@@ -110,6 +110,12 @@ class Episode:
         self.seconds += max(cost[2] for cost in costs)
         self.calls += 1
 
+    @property
+    def seen(self) -> tuple[object, ...]:
+        """What the episode has met so far: equal values are equal moments, and hold equal futures to choose from."""
+        left = len(self.samples) - self.next_sample
+        return (id(self.hand), *self.positions, self.spent, self.seconds, self.step, self.calls, left)
+
     def snapshot(self, budget: Budget | None) -> Snapshot:
         """What the policy sees now."""
         tokens_left = seconds_left = math.inf

@@ -64,15 +64,27 @@ class Stage:
         self.batched = batched and policy.rule is None
 
     def choose(self, episodes: Sequence[Episode], budget: Budget | None) -> list[Choice]:
-        """The next action of each episode."""
-        if self.batched:
-            self.recorded.episodes = episodes
-            return choose_batch([episode.snapshot(budget) for episode in episodes], self.policy)
-        choices = []
+        """The next action of each episode.
+
+        Policies draw no lots: episodes of one question that have seen the same are decided once.
+        """
+        distinct: dict[tuple[Any, ...], int] = {}
+        asked: list[Episode] = []
+        place = []
         for episode in episodes:
-            self.recorded.episodes = (episode,)
-            choices.append(choose(episode.snapshot(budget), self.policy))
-        return choices
+            known = distinct.setdefault(episode.seen, len(asked))
+            if known == len(asked):
+                asked.append(episode)
+            place.append(known)
+        if self.batched:
+            self.recorded.episodes = asked
+            choices = choose_batch([episode.snapshot(budget) for episode in asked], self.policy)
+        else:
+            choices = []
+            for episode in asked:
+                self.recorded.episodes = (episode,)
+                choices.append(choose(episode.snapshot(budget), self.policy))
+        return [choices[i] for i in place]
 
     def explain(self, episodes: Sequence[Episode], budget: Budget | None) -> list[Decision]:
         """The next decision of each episode with its forecasts and reason: one by one, as live."""

@@ -81,7 +81,8 @@ def write_report(
                 done += 1
                 if progress is not None:
                     progress(done, total)
-            sections.append(_section(evaluation, charts, parts, prefix, episodes))
+            heading = "Summary" if len(drawn) == 1 else evaluation.name
+            sections.append(_section(evaluation, heading, charts, parts, prefix, episodes))
         data = page.with_suffix(".json")
         data.write_text(json.dumps([ev.to_dict() for ev in found], indent=1, default=str), encoding="utf-8")
         page.write_text(_page(found, sections, title, lead), encoding="utf-8")
@@ -114,7 +115,9 @@ def _page(found: Sequence[Evaluation], sections: Sequence[str], title: str, lead
     )
 
 
-def _section(ev: Evaluation, charts: Sequence[Figure], parts: Sequence[str], prefix: str, episodes: int) -> str:
+def _section(
+    ev: Evaluation, heading: str, charts: Sequence[Figure], parts: Sequence[str], prefix: str, episodes: int
+) -> str:
     small = {"calibration", "coverage", "budget", "actions"}
     body, row = [], []
     for chart, html in zip(charts, parts, strict=True):
@@ -133,7 +136,7 @@ def _section(ev: Evaluation, charts: Sequence[Figure], parts: Sequence[str], pre
             f"mistakes come first.</p>{shown}</section>"
         )
     return (
-        f'<section id="{prefix}summary"><h2>{escape(ev.name)}</h2>{_cards(ev)}{_verdicts(ev)}</section>'
+        f'<section id="{prefix}summary"><h2>{escape(heading)}</h2>{_cards(ev)}{_verdicts(ev)}</section>'
         f'<section id="{prefix}figures"><h2>Figures</h2>{"".join(body)}</section>'
         f'<section id="{prefix}strategies"><h2>All strategies</h2>{_strategies(ev)}</section>{viewer}'
         f'<section id="{prefix}made"><h2>How it was made</h2>{_made(ev)}</section>'
@@ -221,6 +224,7 @@ def _strategies(ev: Evaluation) -> str:
 def _made(ev: Evaluation) -> str:
     groups, actions = len(set(ev.table.db_ids)), ", ".join(str(o.action) for o in ev.policy.options)
     facts = {
+        "data": ev.name,
         "questions": f"{len(ev.table):,} on {groups:,} databases or groups",
         "episodes": f"{ev.bench.cards.episodes:,}, {ev.table.n_attempts:,} recorded attempts",
         "policy": f"{ev.policy.name}: {actions}; selection {ev.policy.selection}",

@@ -43,7 +43,9 @@ def frontier_figure(ev: Evaluation, cost: str) -> Figure | None:
         return None
     comparison = ev.comparison(cost)
     reach = (points["policy"][0].accuracy, max(p.accuracy for p in points["policy"]))
-    rows = [[kind, p.name, p.cost, p.accuracy, p.low, p.high] for kind, found in points.items() for p in found]
+    rows: list[list[Cell]] = [
+        [kind, p.name, p.cost, p.accuracy, p.low, p.high] for kind, found in points.items() for p in found
+    ]
 
     def draw(axes: Axes, narrow: bool) -> None:
         for kind, colour, style, label in (
@@ -77,6 +79,9 @@ def frontier_figure(ev: Evaluation, cost: str) -> Figure | None:
         axes.set_ylabel("accuracy")
         axes.legend(loc="lower right", fontsize=7 if narrow else 8.5)
 
+    share = ""
+    if comparison.area_share == comparison.area_share:  # not NaN: there is room between them
+        share = f", and covers {comparison.area_share:.0%} of the area between the best static mixture and the oracle"
     best = comparison.policy_cost
     reached = f"{best:,.0f} {unit}" if np.isfinite(best) else "no price tried"
     return Figure(
@@ -85,8 +90,7 @@ def frontier_figure(ev: Evaluation, cost: str) -> Figure | None:
         caption=(
             f"Each point is one strategy on the same {len(ev.table)} questions. The best static strategy reaches "
             f"{comparison.static_best:.3f} for {comparison.static_cost:,.0f} {unit}; the policy reaches that with "
-            f"{reached}, and covers {comparison.area_share:.0%} of the area between the best static mixture and the "
-            "oracle."
+            f"{reached}{share}."
         ),
         alt=(
             f"Chart of accuracy against mean {unit}. The policy's curve runs from {reach[0]:.3f} to {reach[1]:.3f}; "
@@ -153,7 +157,7 @@ def transitions_figure(table: Columns) -> Figure | None:
         axes.set_yticks(y, labels)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("share of attempts")
-        axes.legend(loc="best", fontsize=7 if narrow else 8.5)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=1 if narrow else 3, fontsize=7 if narrow else 8.5)
 
     best = max(found, key=lambda row: _zero(row[5]))
     return Figure(
