@@ -141,7 +141,7 @@ def _evidence(
     Buckets are filled with scores of models that did not see the answer's database. One answer per key and question
     counts, as the panel looks at each answer once.
     """
-    from sklearn.linear_model import LogisticRegression
+    from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
 
     rows, _, kind = found
     voting = rows[kind < 2]

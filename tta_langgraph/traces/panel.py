@@ -1,12 +1,13 @@
 """A panel of answerers: who agrees with whom, how good each of them is, and what asking one more would tell.
 
-Every attempt comes from a source (the greedy answer, a sample, a larger model). A question belongs to one of a few hidden
-classes, from easy to hopeless; given its class, each source is right with its own probability, fails with its own, and
-otherwise gives a wrong answer, which repeats an earlier wrong one as in a Chinese restaurant process. The posterior over
-"this answer is right", "none of them is" and the class follows from Bayes' rule. Asking a source is worth what it is
-expected to add to the best answer's posterior, now and with the best plan after it: the value of information.
+Every attempt comes from a source (the greedy answer, a sample, a larger model). A question belongs to one of a few
+hidden classes, from easy to hopeless; given its class, each source is right with its own probability, fails with its
+own, and otherwise gives a wrong answer, which repeats an earlier wrong one as in a Chinese restaurant process. The
+posterior over "this answer is right", "none of them is" and the class follows from Bayes' rule. Asking a source is
+worth what it is expected to add to the best answer's posterior, now and with the best plan after it: the value of
+information.
 
-Sources: Dawid & Skene 1979 (answerers of different skill); Howard 1966 (value of information); Aldous 1985 (the process).
+Sources: Dawid & Skene 1979 (answerers of different skill); Howard 1966 (value of information); Aldous 1985 (process).
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class Panel:
     """Forecasts fresh samples and further models by the value of information.
 
     Single samples and models are forecast with the best plan after them, several samples at once by their own gain.
-    Actions it has no model for (`reflect`, …) are forecast to change nothing: wrap it in `Transitions` for those. Built by `fit_panel`. With `Policy.selection="predictor"` it answers with the most probable answer, not the most
+    Actions it has no model for (`reflect`, …) are forecast to change nothing: wrap it in `Transitions` for those.
+    Built by `fit_panel`. With `Policy.selection="predictor"` it answers with the most probable answer, not the most
     frequent one.
     """
 

@@ -137,7 +137,8 @@ def joined(parts: Sequence[tuple[Ints, Outcomes]], name: str) -> Outcomes:
 
     first = parts[0][1]
     names = ("question", "correct", "tokens", "seconds", "calls", "row", "p_correct", "abstained", "steps")
-    return replace(first, name=name, reasons=(), decisions=(), **{n: column(n) for n in names})
+    columns: dict[str, Any] = {name: column(name) for name in names}
+    return replace(first, name=name, reasons=(), decisions=(), **columns)
 
 
 MIN_CLUSTERS = 5
