@@ -17,10 +17,10 @@ from tta_langgraph.decision import Action, Policy, Snapshot, Utility
 from tta_langgraph.errors import TraceError
 from tta_langgraph.traces.model import Pool
 from tta_langgraph.traces.replay import replay
-from tta_langgraph.traces.replay_columns import columns
+from tta_langgraph.traces.replay_columns import Columns, columns
 from tta_langgraph.traces.replay_draws import order
 from tta_langgraph.traces.replay_episode import Episode, Hand
-from tta_langgraph.traces.replay_evaluate import evaluate
+from tta_langgraph.traces.replay_evaluate import cross_evaluate, evaluate
 from tta_langgraph.traces.strategies import Bench, best_of, one_shot
 
 
@@ -155,3 +155,31 @@ def test_an_evaluation_sets_everyone_on_the_same_cards() -> None:
     np.testing.assert_array_equal(own.tokens, again.tokens)
     figures = ev.to_dict()
     assert figures["comparison"]["fixed"]["static_best"] == max(p["accuracy"] for p in figures["strategies"]["fixed"])
+
+
+def test_an_opening_draws_its_answers_in_one_request() -> None:
+    found = replay(two_kinds(20), Policy.one_shot(), opening=4)
+    table = columns(two_kinds(20))
+    written = table["completion_tokens"][table.offsets[:-1]]
+    np.testing.assert_array_equal(found.tokens, 100 + 4 * written)
+    assert set(found.calls.tolist()) == {1}
+
+
+def test_cross_validation_tests_every_question_by_a_policy_that_never_saw_its_database() -> None:
+    pools = two_kinds(48, databases=6)
+    seen: list[set[str]] = []
+
+    def make(side: Columns) -> Policy:
+        seen.append(set(side.db_ids))
+        return Policy.default("text", actions=("resample(1)",), utility=Utility(per_token=1e-4, per_second=0))
+
+    ev = cross_evaluate(pools, make, folds=3, repeats=2, prices=[1e-3, 1e-6])
+    assert len(seen) == 3
+    left_out = [set(ev.table.db_ids) - databases for databases in seen]
+    assert all(left_out)
+    assert set.union(*left_out) == set(ev.table.db_ids)
+    assert sum(map(len, left_out)) == 6
+    whole = evaluate(pools, make(ev.table), repeats=2, prices=[1e-3, 1e-6], keep=False)
+    for folded, straight in zip(ev.curve, whole.curve, strict=True):
+        np.testing.assert_array_equal(folded.question, straight.question)
+        np.testing.assert_array_equal(folded.tokens, straight.tokens)
