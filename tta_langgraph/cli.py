@@ -13,6 +13,7 @@ from tta_langgraph import __version__
 from tta_langgraph.commands.ask import ask
 from tta_langgraph.commands.demo import demo
 from tta_langgraph.commands.serve import serve
+from tta_langgraph.commands.sleeping import sleep
 from tta_langgraph.commands.tracing import fit, record, replay, report, stats, tune
 from tta_langgraph.errors import TTAError
 
@@ -24,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-for command in (demo, ask, serve, record, replay, fit, tune, report, stats):
+for command in (demo, ask, serve, record, replay, fit, tune, report, stats, sleep):
     app.command()(command)
 
 

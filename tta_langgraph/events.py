@@ -29,6 +29,11 @@ def subscribe(listener: Listener) -> Callable[[], None]:
     return unsubscribe
 
 
+def watched() -> bool:
+    """Whether anybody listens, for callers whose event costs something to make."""
+    return bool(_listeners)
+
+
 def publish(event: Event) -> None:
     """Tells every listener; a listener that fails is logged and otherwise ignored."""
     for listener in tuple(_listeners):

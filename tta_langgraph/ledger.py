@@ -410,7 +410,7 @@ class Ledger:
                 if charge is not None:
                     ledger._record(charge)
             self._serve()
-        if charge is not None:
+        if charge is not None and events.watched():
             events.publish({"type": "charge", "episode": self.episode, "charge": charge, "remaining": self.remaining})
         return charge
 

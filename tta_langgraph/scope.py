@@ -271,6 +271,8 @@ def _ledger_of_run(config: Mapping[str, Any] | None) -> Ledger | None:
 
 
 def _trim() -> None:
-    for episode in list(_ledgers)[: max(0, len(_ledgers) - KEPT_EPISODES)]:
+    if len(_ledgers) <= KEPT_EPISODES:
+        return
+    for episode in list(_ledgers)[: len(_ledgers) - KEPT_EPISODES]:
         if not _ledgers[episode].in_flight:
             del _ledgers[episode]

@@ -357,7 +357,7 @@ def _stream_event(ledger: Ledger, charge: Charge) -> None:
     writer: Callable[[Any], None] | None = getattr(
         (config or {}).get("configurable", {}).get("__pregel_runtime"), "stream_writer", None
     )
-    if writer is None:
+    if writer is None or writer.__name__ == "_no_op_stream_writer":
         return
     remaining = ledger.remaining
     writer(
