@@ -1,4 +1,4 @@
-"""What many tests need: a small real database."""
+"""What many tests need: a small real database; and which tests share an engine, hence a worker."""
 
 from __future__ import annotations
 
@@ -25,3 +25,18 @@ def shop(tmp_path: Path) -> str:
             """
         )
     return f"sqlite:///{path}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share a model engine run in one worker: starting it costs more than they do."""
+    for item in items:
+        room = item.path.parent.name
+        if room == "vllm":
+            item.add_marker(pytest.mark.xdist_group("vllm"))
+            item.add_marker(pytest.mark.timeout(900))
+        elif room in ("models", "docs", "examples") or item.get_closest_marker("model") is not None:
+            item.add_marker(pytest.mark.xdist_group("embedded"))
+            item.add_marker(pytest.mark.timeout(600))
+        else:
+            # Everything else stays together by file, so that session fixtures are started once where they are used.
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
