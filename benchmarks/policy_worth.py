@@ -27,6 +27,7 @@ from rich.table import Table
 from tta_langgraph.decision import Policy, Utility
 from tta_langgraph.traces.export import read_pools
 from tta_langgraph.traces.fit import fit, split
+from tta_langgraph.traces.frontier import frontier
 from tta_langgraph.traces.metrics_intervals import paired_difference
 from tta_langgraph.traces.model import Pool
 from tta_langgraph.traces.replay_columns import Columns, Measure, columns
@@ -38,6 +39,8 @@ from tta_langgraph.traces.strategies_pets import pets_sweep
 LADDER = tuple(f"escalate:{name}" for name in ("neural_12", "graphix", "chatgpt_zeroshot", "dail_gpt4", "c3_chatgpt"))
 """One or two systems per class of price, to keep plans quick; statics and the oracle may use all thirteen."""
 FOLDS = 4
+READING = Path(__file__).parent / "policy_worth_reading.md"
+"""What the figures mean, by hand: appended to the page."""
 RECORDINGS = Path(__file__).parent / "recordings"
 
 
@@ -196,6 +199,57 @@ def print_table(ev: Evaluation, found: dict[str, Any], console: Console) -> None
         console.print(f"  [{'green' if met else 'red'}]{'met   ' if met else 'missed'}[/] {text}")
 
 
+def page(results: dict[str, Any]) -> str:
+    """The figures as a page: one row per recording and target, then every frontier point."""
+    heads = ("recording", "questions", "best static", "its tokens", "policy's", "share", "area", "area, voting")
+    lines = [HEAD, _line(heads), "|---" * len(heads) + "|"]
+    for found in results.values():
+        v = found["verdict"]
+        third, area = v["third_of_tokens"], v["area"]
+        own = f"{third['policy_tokens']:,.0f}" if third["policy_tokens"] < 1e12 else "not reached"
+        ratio = f"{third['ratio']:.0%}" if third["ratio"] < 1e6 else "–"
+        shares = [f"{x:.0%}" if x == x else "–" for x in (area["share"], area["share_of_voting_oracle"])]
+        static = f"{third['static']} {third['static_accuracy']:.3f}"
+        numbers = (str(found["questions"]), static, f"{third['static_tokens']:,.0f}", own, ratio, *shares)
+        lines.append(_line((found["name"], *numbers)))
+    targets = ("recording", "never below static (95%)", "at most a third of the tokens", "70% of the area")
+    lines += ["", _line(targets), "|---" * len(targets) + "|"]
+    for found in results.values():
+        v = found["verdict"]
+        marks = ["met" if v[k]["met"] else "missed" for k in ("never_below_static", "third_of_tokens", "area")]
+        low = v["never_below_static"]
+        marks[0] += f" (worst {low['worst_difference']:+.3f} at {low['at_tokens']:,.0f} tokens)"
+        lines.append(_line((found["name"], *marks)))
+    for found in results.values():
+        lines += ["", f"## {found['name']}", "", f"{found['notes'].get('split', '')}.", ""]
+        lines += [_line(("strategy", "accuracy", "95% interval", "tokens", "seconds")), "|---" * 5 + "|"]
+        for kind, points in found["strategies"].items():
+            hull = set(frontier([(p["cost"], p["accuracy"]) for p in points]).cost.tolist())
+            shown = [p for p in points if p["cost"] in hull]
+            for p in sorted(shown, key=lambda p: p["cost"])[-8:]:
+                name = p["name"] if kind != "policy" else f"**{p['name']}**"
+                band = f"{p['low']:.3f}–{p['high']:.3f}"
+                lines.append(_line((name, f"{p['accuracy']:.3f}", band, f"{p['tokens']:,.0f}", f"{p['seconds']:.1f}")))
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+HEAD = """# What the policy is worth
+
+`python benchmarks/policy_worth.py --quick --json docs/results/policy-worth.json --page docs/results/policy-worth.md`
+makes this page. The policy is `fit(..., predictor="panel")`, swept over prices; it is tested on databases it was not
+fitted on. Static strategies are one-shot, majority of n, reflection, one model alone and votes of models; the best of
+them, and the best mixture by a coin, are chosen with hindsight on the test questions. *Policy's* are the tokens at which
+the policy reaches the best static strategy's accuracy, *share* is what part of that strategy's they are. *Area* is the
+part of the area between the best static mixture and an oracle that knows the pool that the policy covers, on the linear
+scale of tokens; *voting* sets it against an oracle that only knows when to stop and must vote. Points shown are corners
+of each frontier.
+"""
+
+
 def main() -> None:
     """Measures, prints, and writes what was asked for."""
     known = recordings()
@@ -204,6 +258,8 @@ def main() -> None:
     parser.add_argument("--predictor", default="panel", help="auto, or kinds to choose from: panel,learned,…")
     parser.add_argument("--json", type=Path, help="write all figures here")
     parser.add_argument("--report", type=Path, help="write a report page per recording into this folder")
+    parser.add_argument("--page", type=Path, help="write the figures of the JSON file as a page here")
+    parser.add_argument("--no-run", action="store_true", help="only write the page, from the figures that are there")
     parser.add_argument("--quick", action="store_true", help="fewer episodes, for a look")
     options = parser.parse_args()
     console = Console(width=110)
@@ -211,7 +267,7 @@ def main() -> None:
     results: dict[str, Any] = {}
     if options.json and options.json.exists():
         results = json.loads(options.json.read_text(encoding="utf-8"))
-    for name in names:
+    for name in [] if options.no_run else names:
         ev = measure(known[name], predictor=options.predictor, quick=options.quick)
         found = verdict(ev)
         print_table(ev, found, console)
@@ -221,6 +277,9 @@ def main() -> None:
         if options.json:
             options.json.parent.mkdir(parents=True, exist_ok=True)
             options.json.write_text(json.dumps(results, indent=1, default=float) + "\n", encoding="utf-8")
+    if options.page:
+        reading = READING.read_text(encoding="utf-8") if READING.exists() else ""
+        options.page.write_text(page(results) + reading, encoding="utf-8")
 
 
 if __name__ == "__main__":

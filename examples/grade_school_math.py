@@ -40,6 +40,11 @@ def graph(model: BaseChatModel) -> Any:
     return builder.compile()
 
 
+async def served() -> Any:
+    """What LangGraph's server asks for."""
+    return graph(resolve_model("embedded"))
+
+
 def main(problems: Iterable[dict[str, str]], model: BaseChatModel | None = None) -> float:
     """Solves the problems, shows what each took, and returns the share that is right."""
     app = graph(model or resolve_model("embedded"))

@@ -7,8 +7,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from tta_langgraph import Budget
 from tta_langgraph.demo import build_database, demo_policy
@@ -26,8 +29,9 @@ def shop() -> Path:
     return path
 
 
-def graph():  # type: ignore[no-untyped-def]
-    """The compiled graph; LangGraph's development server calls this."""
+@cache
+def compiled() -> Any:
+    """The compiled graph, built once."""
     builder = create_text_to_sql_graph(
         resolve_model("embedded"),
         f"sqlite:///{shop()}",
@@ -37,9 +41,14 @@ def graph():  # type: ignore[no-untyped-def]
     return builder.compile()
 
 
+async def graph() -> Any:
+    """What LangGraph's server asks for at each run; opening the database must not block its event loop."""
+    return await asyncio.to_thread(compiled)
+
+
 def main(question: str) -> None:
     """Asks, and shows what was decided, answered and spent."""
-    state = graph().invoke({"question": question})
+    state = compiled().invoke({"question": question})
     for decision in state["decisions"]:
         print(f"decided: {decision.reason}")
     print(state["answer"])

@@ -10,7 +10,7 @@ from typing import Any
 from langgraph.types import Overwrite
 
 from tta_langgraph.budget import Budget, BudgetTracker
-from tta_langgraph.episode import BudgetNode, Steps
+from tta_langgraph.episode import BudgetNode, Call, Steps
 from tta_langgraph.errors import BudgetError, GraphError
 from tta_langgraph.models.call import MIN_COMPLETION
 from tta_langgraph.models.metered import budgeted
@@ -44,7 +44,8 @@ class Opening(BudgetNode):
             update["budget"] = fresh
         messages = yield from self.first.opening(state)
         model = budgeted(self.first.model)
-        count = count_prompt(model.inner, messages)
+        # A call of its own: a server or engine that counts must not hold the event loop up.
+        count = yield Call(function=count_prompt, args=(model.inner, messages), source="open")
         limits = fresh or _limits_of(state.get("budget"))
         self._check(limits, count.bound, model.name_in_prices)
         update["context"] = {

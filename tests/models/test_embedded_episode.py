@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -52,5 +53,5 @@ def test_the_example_of_the_development_server_runs(
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
     monkeypatch.setattr(example, "resolve_model", lambda _: embedded_model)
-    nodes = set(example.graph().get_graph().nodes)
+    nodes = set(asyncio.run(example.graph()).get_graph().nodes)
     assert {"generate", "execute", "decide", "deliver"} <= nodes
