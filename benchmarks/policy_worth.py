@@ -239,14 +239,15 @@ def _line(cells: Sequence[str]) -> str:
 
 HEAD = """# What the policy is worth
 
-`python benchmarks/policy_worth.py --quick --json docs/results/policy-worth.json --page docs/results/policy-worth.md`
-makes this page. The policy is `fit(..., predictor="panel")`, swept over prices; it is tested on databases it was not
-fitted on. Static strategies are one-shot, majority of n, reflection, one model alone and votes of models; the best of
-them, and the best mixture by a coin, are chosen with hindsight on the test questions. *Policy's* are the tokens at which
-the policy reaches the best static strategy's accuracy, *share* is what part of that strategy's they are. *Area* is the
-part of the area between the best static mixture and an oracle that knows the pool that the policy covers, on the linear
-scale of tokens; *voting* sets it against an oracle that only knows when to stop and must vote. Points shown are corners
-of each frontier.
+    python benchmarks/policy_worth.py --quick --json docs/results/policy-worth.json --page docs/results/policy-worth.md
+
+The policy is `fit(..., predictor="panel")`, swept over prices and tested on databases it was not fitted on. Static
+strategies are one-shot, majority of n, reflection, one model alone and votes of models; the best of them, and the
+best mixture by a coin, are chosen with hindsight on the test questions. *Policy's* are the tokens at which the
+policy reaches the best static strategy's accuracy, *share* is what part of that strategy's they are. *Area* is the
+part of the area between the best static mixture and an oracle that knows the pool that the policy covers, on the
+linear scale of tokens; *voting* sets it against an oracle that only knows when to stop and must vote. Points shown
+are corners of each frontier.
 """
 
 
