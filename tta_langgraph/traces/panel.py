@@ -106,7 +106,9 @@ class Panel:
                 p = min(1.0, max(0.0, p_next + lift))
                 forecasts[action] = Forecast(action, p, tokens, seconds, self.name)
                 continue
-            _, p_end, t_end, s_end = self._after(state, source, self.depth, price)
+            # Late in an episode one more answer changes little: shorter plans find the same.
+            depth = max(1, self.depth - len(snapshot.candidates) // 4)
+            _, p_end, t_end, s_end = self._after(state, source, depth, price)
             forecasts[action] = Forecast(
                 action,
                 min(1.0, max(0.0, p_next + lift)),
