@@ -27,6 +27,7 @@ def shop(tmp_path: Path) -> str:
     return f"sqlite:///{path}"
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that share a model engine run in one worker: starting it costs more than they do."""
     for item in items:
