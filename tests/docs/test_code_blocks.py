@@ -80,6 +80,8 @@ def shop_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_code_blocks_run(page: Path, shop_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     surroundings(tmp_path, shop_file)
     monkeypatch.chdir(tmp_path)
+    # A page that starts to listen does not stop: it must not be heard in other tests.
+    monkeypatch.setattr("tta_langgraph.events._listeners", [])
     with ScriptedServer(script=answer) as server:
         model = scripted_chat_model(server)
         graph = create_text_to_sql_graph(model, "sqlite:///shop.sqlite").compile()

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from tta_langgraph.decision import Action, Policy, Snapshot, Utility
+from tta_langgraph.decision.panel import Panel
 from tta_langgraph.errors import PolicyError
 from tta_langgraph.evidence import Evidence, Execution
 from tta_langgraph.state import Candidate
 from tta_langgraph.traces.fit_explore import explore, recorded_actions
 from tta_langgraph.traces.fit_panel import fit_panel
 from tta_langgraph.traces.model import Attempt, Pool
-from tta_langgraph.traces.panel import Panel
 from tta_langgraph.traces.replay_columns import columns
 
 pytest.importorskip("sklearn", reason="fitting needs scikit-learn (extra: learn)")

@@ -141,7 +141,7 @@ def fit(
     pools: Pools,
     out: Annotated[Path, typer.Option(help="Where to write the policy.")] = Path("policy.json"),
     predictor: Annotated[
-        str, typer.Option(help="auto, fitted_value, learned, transitions or vote_stability.")
+        str, typer.Option(help="auto, fitted_value, learned, panel, transitions or vote_stability.")
     ] = "auto",
     per_token: Annotated[float | None, typer.Option(help="Price of a token, in right answers.")] = None,
     per_second: Annotated[float | None, typer.Option(help="Price of a second, in right answers.")] = None,

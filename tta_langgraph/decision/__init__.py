@@ -16,6 +16,7 @@ from tta_langgraph.decision.fitted_value import FittedValue
 from tta_langgraph.decision.forecasts import Ahead, Assessment, Forecast, Quantity
 from tta_langgraph.decision.learned import Learned
 from tta_langgraph.decision.options import Option
+from tta_langgraph.decision.panel import Panel
 from tta_langgraph.decision.policy import Policy
 from tta_langgraph.decision.predictor import Predictor, predictor_from_dict, predictor_to_dict, register
 from tta_langgraph.decision.saturation import Saturating
@@ -54,6 +55,7 @@ __all__ = [
     "Forecast",
     "Learned",
     "Option",
+    "Panel",
     "Policy",
     "Predictor",
     "Quantity",

