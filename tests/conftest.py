@@ -1,4 +1,4 @@
-"""What many tests need: a small real database; and which tests share an engine, hence a worker."""
+"""What many tests need: a small real database."""
 
 from __future__ import annotations
 
@@ -31,17 +31,7 @@ def shop(tmp_path: Path) -> str:
     return f"sqlite:///{path}"
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share a model engine run in one worker: starting it costs more than they do."""
-    for item in items:
-        room = item.path.parent.name
-        if room == "vllm":
-            item.add_marker(pytest.mark.xdist_group("vllm"))
-            item.add_marker(pytest.mark.timeout(900))
-        elif room in ("models", "docs", "examples") or item.get_closest_marker("model") is not None:
-            item.add_marker(pytest.mark.xdist_group("embedded"))
-            item.add_marker(pytest.mark.timeout(600))
-        else:
-            # Everything else stays together by file, so that session fixtures are started once where they are used.
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Tests on a real model wait for its engine, which shares two cores with everything else."""
+    if item.path.parent.name in ("vllm", "models", "docs", "examples"):
+        item.add_marker(pytest.mark.timeout(900))

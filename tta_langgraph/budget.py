@@ -269,7 +269,8 @@ class BudgetTracker:
 
     def with_charges(self, charges: Mapping[str, Charge]) -> BudgetTracker:
         """The same tracker with these charges added; existing ids keep their first value."""
-        return replace(self, charges={**charges, **self.charges})
+        new = {key: charge for key, charge in charges.items() if key not in self.charges}
+        return replace(self, charges={**self.charges, **new})
 
 
 def merge_budget(left: BudgetTracker | None, right: Any) -> BudgetTracker:
@@ -288,7 +289,7 @@ def merge_budget(left: BudgetTracker | None, right: Any) -> BudgetTracker:
     if not right.charges and right.episode != left.episode:
         return left
     # Settled charges never change, so the first value under an id is as good as the last.
-    charges = {**right.charges, **left.charges}
+    charges = {**left.charges, **{key: charge for key, charge in right.charges.items() if key not in left.charges}}
     active = dict(left.active)
     if right.episode == left.episode:
         for key, (begin, end) in right.active.items():

@@ -136,9 +136,20 @@ class SharedPool:
         self._renewer: threading.Thread | None = None
         self._wake = threading.Event()
         try:
-            _metadata.create_all(self._engine)
+            self._create_tables()
         except SQLAlchemyError as error:
             raise self._unreachable(error) from error
+
+    def _create_tables(self, attempts: int = 5) -> None:
+        """Creates the tables where they are missing; several processes may find them missing at once."""
+        for attempt in range(attempts):
+            try:
+                _metadata.create_all(self._engine)
+                return
+            except SQLAlchemyError:
+                if attempt == attempts - 1:
+                    raise
+                time.sleep(0.1 * (attempt + 1))
 
     def reserve(self, bound: Usage, *, seconds: float | None = None) -> Lease | PoolRefusal:
         """Reserves the bound of a call, in one conditional update.

@@ -33,7 +33,8 @@ async def test_samples_share_the_prompt_and_every_token_is_charged(
     graph = create_text_to_sql_graph(embedded_model, shop, policy=policy, max_tokens=40).compile()
     budget = Budget(tokens=6_000, seconds=250, model_calls=2)
     state = await graph.ainvoke({"question": "List the cities of the customers.", "budget": budget})
-    generate, resample = [charge for charge in state["budget"].charges.values() if charge.usage.model_calls]
+    calls = [charge for charge in state["budget"].charges.values() if charge.usage.model_calls]
+    generate, resample = sorted(calls, key=lambda charge: charge.at)
     assert resample.usage.prompt_tokens == generate.usage.prompt_tokens
     assert resample.usage.cached_tokens > 0.5 * generate.usage.prompt_tokens
     drawn = [candidate for candidate in state["candidates"] if candidate.action == "resample"]

@@ -60,6 +60,10 @@ class TestIntegration(ChatModelIntegrationTests):
     async def test_agent_loop(self, model: BaseChatModel) -> None:
         super().test_agent_loop(model)
 
+    @pytest.mark.xfail(reason="A model of 135M parameters does not end a call without arguments within the cap.")
+    def test_tool_calling_with_no_arguments(self, model: BaseChatModel) -> None:
+        super().test_tool_calling_with_no_arguments(model)
+
     @pytest.mark.xfail(reason="Asked for a joke, a model of 135M parameters does not end the string within the cap.")
     def test_structured_output_optional_param(self, model: BaseChatModel) -> None:
         super().test_structured_output_optional_param(model)
