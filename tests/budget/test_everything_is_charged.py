@@ -163,3 +163,19 @@ def test_an_exhausted_budget_makes_no_further_call() -> None:
                 model.invoke("two")
         assert (caught.value.dimension, caught.value.spent, caught.value.limit) == ("model_calls", 1, 1)
         assert server.requests == 1
+
+
+def test_a_result_that_cannot_be_read_is_charged_in_full_and_nothing_stays_reserved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unreadable(*_: object, **__: object) -> None:
+        raise ValueError("no such shape")
+
+    monkeypatch.setattr("tta_langgraph.models.metered.consumed", unreadable)
+    with ScriptedServer(script=lambda _: "hello") as server:
+        model = budgeted(scripted_chat_model(server), max_completion_tokens=30)
+        with budget_scope(Budget(tokens=1_000)) as scope, pytest.raises(ValueError, match="no such shape"):
+            model.invoke("x")
+        [charge] = scope.tracker.charges.values()
+        assert charge.usage.completion_tokens == 30
+        assert scope.ledger.in_flight == ()

@@ -184,7 +184,7 @@ class BudgetedChatModel(BaseChatModel):
                 self._failed(call, reservation, error, begun)
                 time.sleep(self._pause(call, attempt, error))
                 continue
-            used = self._consumed(call, result)
+            used = self._read(call, reservation, lambda: self._consumed(call, result))
             call.succeed(reservation, used, time.perf_counter() - begun)
             return result
 
@@ -210,7 +210,7 @@ class BudgetedChatModel(BaseChatModel):
                 self._failed(call, reservation, error, begun)
                 await asyncio.sleep(self._pause(call, attempt, error))
                 continue
-            used = self._consumed(call, result)
+            used = self._read(call, reservation, lambda: self._consumed(call, result))
             await call.asucceed(reservation, used, time.perf_counter() - begun)
             return result
 
@@ -268,7 +268,8 @@ class BudgetedChatModel(BaseChatModel):
         except BaseException as error:
             self._failed(call, reservation, error, begun)
             raise
-        call.succeed(reservation, seen.consumed(call, self.inner), time.perf_counter() - begun)
+        used = self._read(call, reservation, lambda: seen.consumed(call, self.inner))
+        call.succeed(reservation, used, time.perf_counter() - begun)
 
     async def _astream(
         self,
@@ -305,7 +306,8 @@ class BudgetedChatModel(BaseChatModel):
         except BaseException as error:
             self._failed(call, reservation, error, begun)
             raise
-        await call.asucceed(reservation, seen.consumed(call, self.inner), time.perf_counter() - begun)
+        used = self._read(call, reservation, lambda: seen.consumed(call, self.inner))
+        await call.asucceed(reservation, used, time.perf_counter() - begun)
 
     # -- shared by the four -------------------------------------------------------------------------------
 
@@ -362,6 +364,14 @@ class BudgetedChatModel(BaseChatModel):
             for generation in result.generations:
                 generation.message.response_metadata["usage_corrected"] = True
         return used
+
+    def _read(self, call: MeteredCall, reservation: Reservation, read: Callable[[], Consumed]) -> Consumed:
+        """What was consumed; a report that cannot be read is charged in full, so that no reservation stays open."""
+        try:
+            return read()
+        except BaseException as error:
+            call.fail(reservation, error, 0.0)
+            raise
 
     def _failed(self, call: MeteredCall, reservation: Reservation, error: BaseException, begun: float) -> None:
         """Charges a failed attempt; turns a timeout at the deadline into running out of seconds."""
