@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextvars import copy_context
+from functools import partial
 from typing import Any, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -184,7 +185,7 @@ class BudgetedChatModel(BaseChatModel):
                 self._failed(call, reservation, error, begun)
                 time.sleep(self._pause(call, attempt, error))
                 continue
-            used = self._read(call, reservation, lambda: self._consumed(call, result))
+            used = self._read(call, reservation, partial(self._consumed, call, result))
             call.succeed(reservation, used, time.perf_counter() - begun)
             return result
 
@@ -210,7 +211,7 @@ class BudgetedChatModel(BaseChatModel):
                 self._failed(call, reservation, error, begun)
                 await asyncio.sleep(self._pause(call, attempt, error))
                 continue
-            used = self._read(call, reservation, lambda: self._consumed(call, result))
+            used = self._read(call, reservation, partial(self._consumed, call, result))
             await call.asucceed(reservation, used, time.perf_counter() - begun)
             return result
 
@@ -268,7 +269,7 @@ class BudgetedChatModel(BaseChatModel):
         except BaseException as error:
             self._failed(call, reservation, error, begun)
             raise
-        used = self._read(call, reservation, lambda: seen.consumed(call, self.inner))
+        used = self._read(call, reservation, partial(seen.consumed, call, self.inner))
         call.succeed(reservation, used, time.perf_counter() - begun)
 
     async def _astream(
@@ -306,7 +307,7 @@ class BudgetedChatModel(BaseChatModel):
         except BaseException as error:
             self._failed(call, reservation, error, begun)
             raise
-        used = self._read(call, reservation, lambda: seen.consumed(call, self.inner))
+        used = self._read(call, reservation, partial(seen.consumed, call, self.inner))
         await call.asucceed(reservation, used, time.perf_counter() - begun)
 
     # -- shared by the four -------------------------------------------------------------------------------
