@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,3 +36,16 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """Tests on a real model wait for its engine, which shares two cores with everything else."""
     if item.path.parent.name in ("vllm", "models", "docs", "examples"):
         item.add_marker(pytest.mark.timeout(900))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file's tests stay together, and all that share vLLM's engine and server do: each worker would start its own."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByEngine(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file: str = super()._split_scope(nodeid)
+            return "tests/vllm" if file.startswith("tests/vllm/") else file
+
+    return ByEngine(config, log)

@@ -61,11 +61,3 @@ class TestIntegration(ChatModelIntegrationTests):
     @property
     def supports_json_mode(self) -> bool:
         return True
-
-    @pytest.mark.xfail(reason="llama.cpp's server refuses LangChain's v1 content blocks in a history")
-    def test_agent_loop(self, model: BaseChatModel) -> None:
-        super().test_agent_loop(model)
-
-    @pytest.mark.xfail(reason="a model of half a billion parameters does not always fill pydantic v1 schemas as asked")
-    def test_structured_output_pydantic_2_v1(self, model: BaseChatModel) -> None:
-        super().test_structured_output_pydantic_2_v1(model)

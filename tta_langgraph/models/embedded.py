@@ -7,7 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
@@ -32,7 +32,7 @@ from tta_langgraph.models.embedded_wire import (
     request_body,
 )
 from tta_langgraph.models.gguf_header import read_gguf_header
-from tta_langgraph.models.structured import json_schema_output
+from tta_langgraph.models.structured import Method, structured_output
 from tta_langgraph.models.weights import Progress, ensure_weights
 from tta_langgraph.models.weights_catalog import DEFAULT_WEIGHTS
 
@@ -176,7 +176,7 @@ class EmbeddedChatModel(EmbeddedCounting, BaseChatModel):
         schema: dict[str, Any] | type,
         *,
         include_raw: bool = False,
-        method: Literal["json_schema", "function_calling", "json_mode"] = "json_schema",
+        method: Method = "json_schema",
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
         """Answers of a fixed shape. The schema is enforced while decoding, so even a small model keeps to it.
@@ -189,10 +189,8 @@ class EmbeddedChatModel(EmbeddedCounting, BaseChatModel):
         """
         kwargs.pop("strict", None)
         if kwargs:
-            raise ValueError(f"unsupported arguments {sorted(kwargs)}")
-        if method == "function_calling":
-            return super().with_structured_output(schema, include_raw=include_raw)
-        return json_schema_output(self, schema, include_raw=include_raw, enforce=method == "json_schema")
+            raise ModelError(f"unknown argument {sorted(kwargs)}", where="with_structured_output")
+        return structured_output(self, schema, method=method, include_raw=include_raw)
 
     # The calls LangChain makes
 

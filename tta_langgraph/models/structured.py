@@ -3,44 +3,94 @@
 from __future__ import annotations
 
 from operator import itemgetter
-from typing import Any
+from typing import Any, Literal
 
+from langchain_core.exceptions import OutputParserException
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.messages import BaseMessage
 from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
-from langchain_core.output_parsers.base import BaseOutputParser
+from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
-from langchain_core.utils.function_calling import convert_to_json_schema
-from pydantic import BaseModel
+from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
+from langchain_core.utils.pydantic import is_basemodel_subclass
+
+from tta_langgraph.errors import ModelError
+
+__all__ = ["Method", "structured_output"]
+
+Method = Literal["json_schema", "function_calling", "json_mode"]
+"""How the answer is constrained: to the schema, to a forced tool call, or to any JSON object."""
 
 
-def json_schema_output(
-    model: BaseChatModel, schema: dict[str, Any] | type, *, include_raw: bool, enforce: bool = True
-) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
-    """A model whose answers are JSON of the given schema, parsed.
+def structured_output(
+    model: BaseChatModel, schema: Any, *, method: Method, include_raw: bool
+) -> Runnable[LanguageModelInput, Any]:
+    """A model whose answers have the given shape, parsed.
 
     Args:
-        model: accepts `response_format` in the OpenAI shape.
-        schema: a pydantic class, a `TypedDict`, or a JSON schema with a `title`.
-        include_raw: return `{"raw", "parsed", "parsing_error"}` instead of the parsed value, and never
-            raise for what the model wrote.
-        enforce: False asks for any JSON object (`json_mode`) and leaves the schema to the prompt.
+        model: takes tools, and `response_format` in the OpenAI shape.
+        schema: a pydantic class (of version 1 or 2), a `TypedDict`, or a JSON schema with a `title`.
+        method: how the answer is constrained.
+        include_raw: return `{"raw", "parsed", "parsing_error"}` instead of the parsed value, and never raise for
+            what the model wrote.
+
+    Raises:
+        ModelError: an unknown method, or no schema for a method that needs one.
     """
-    wire = convert_to_json_schema(schema)
-    name = str(wire.get("title", "answer"))
-    form: dict[str, Any] = {"type": "json_object"}
-    if enforce:
-        form = {"type": "json_schema", "json_schema": {"name": name, "schema": wire, "strict": True}}
-    bound = model.bind(
-        response_format=form,
-        ls_structured_output_format={"kwargs": {"method": "json_schema"}, "schema": wire},
-    )
-    parser: BaseOutputParser[Any]
-    if isinstance(schema, type) and issubclass(schema, BaseModel):
-        parser = PydanticOutputParser(pydantic_object=schema)
+    if schema is None and method != "json_mode":
+        raise ModelError(f"method {method!r} needs a schema", where="with_structured_output")
+    is_pydantic = isinstance(schema, type) and is_basemodel_subclass(schema)
+    parser: Runnable[Any, Any]
+    if method == "function_calling":
+        name = convert_to_openai_tool(schema)["function"]["name"]
+        bound: Runnable[LanguageModelInput, Any] = model.bind_tools(
+            [schema], tool_choice=name, parallel_tool_calls=False, **_format(schema, method)
+        )
+        if is_pydantic:
+            parser = PydanticToolsParser(tools=[schema], first_tool_only=True)
+        else:
+            parser = JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
+    elif method in ("json_schema", "json_mode"):
+        bound = model.bind(response_format=_response_format(schema, method), **_format(schema, method))
+        parser = PydanticOutputParser(pydantic_object=schema) if is_pydantic else JsonOutputParser()
+        parser = RunnablePassthrough(_refuse_cut) | parser  # checks the whole answer, lets a stream through
     else:
-        parser = JsonOutputParser()
-    if not include_raw:
-        return bound | parser
+        raise ModelError(
+            f"unknown method {method!r}",
+            where="with_structured_output",
+            remedy="Use json_schema, function_calling or json_mode",
+        )
+    return _with_raw(bound, parser) if include_raw else bound | parser
+
+
+def _refuse_cut(message: BaseMessage) -> None:
+    """The JSON parser is lenient and would complete a cut answer in silence."""
+    if message.response_metadata.get("finish_reason") == "length":
+        raise OutputParserException(
+            "The answer was cut at the token limit. Raise max_tokens or ask for a smaller object.",
+            llm_output=message.text,
+        )
+
+
+def _response_format(schema: Any, method: Method) -> dict[str, Any]:
+    if method == "json_mode":
+        return {"type": "json_object"}
+    json_schema = convert_to_json_schema(schema)
+    name = str(json_schema.get("title", "answer"))
+    return {"type": "json_schema", "json_schema": {"name": name, "schema": json_schema, "strict": True}}
+
+
+def _format(schema: Any, method: Method) -> dict[str, Any]:
+    """What LangSmith shows; LangChain takes it out again before the call."""
+    shown: dict[str, Any] = {"kwargs": {"method": method}}
+    if schema is not None:
+        shown["schema"] = convert_to_openai_tool(schema)
+    return {"ls_structured_output_format": shown}
+
+
+def _with_raw(
+    bound: Runnable[LanguageModelInput, Any], parser: Runnable[Any, Any]
+) -> Runnable[LanguageModelInput, Any]:
     parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
     failed = RunnablePassthrough.assign(parsed=lambda _: None)
     return RunnableMap(raw=bound) | parsed.with_fallbacks([failed], exception_key="parsing_error")

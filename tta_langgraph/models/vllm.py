@@ -31,6 +31,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 from tta_langgraph.errors import ModelError
 from tta_langgraph.models.errors import ContextOverflowError
+from tta_langgraph.models.structured import Method, structured_output
 from tta_langgraph.models.vllm_bridge import aoutputs, outputs, wait
 from tta_langgraph.models.vllm_engine import Engine, EngineLease
 from tta_langgraph.models.vllm_manifest import engine_manifest
@@ -38,7 +39,6 @@ from tta_langgraph.models.vllm_output import OutputReader, StreamReader
 from tta_langgraph.models.vllm_params import CallOptions, sampling_params
 from tta_langgraph.models.vllm_prompt import PromptBuilder
 from tta_langgraph.models.vllm_stats import EngineStats
-from tta_langgraph.models.vllm_structured import Method, structured_output
 
 __all__ = ["ChatVLLM"]
 
@@ -230,7 +230,7 @@ class ChatVLLM(BaseChatModel):
         """
         if kwargs:
             raise ModelError(f"unknown argument {sorted(kwargs)}", where="with_structured_output")
-        return structured_output(self, self.bind_tools, schema, method, include_raw)
+        return structured_output(self, schema, method=method, include_raw=include_raw)
 
     # --- LangChain's side -------------------------------------------------------------------------------------
 
