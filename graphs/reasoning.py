@@ -43,6 +43,7 @@ def create_reasoning_graph(
     evaluator: Verifier | re.Pattern[str] | Runnable[Any, Any] | None = None,
     budget: Budget | Mapping[str, Any] | int | None = None,
     policy: Policy | None = None,
+    opening: int | None = None,
     judge: BaseChatModel | None = None,
     escalate_to: BaseChatModel | None = None,
     max_tokens: int = 512,
@@ -67,6 +68,8 @@ def create_reasoning_graph(
         budget: budget of every episode whose input brings none.
         policy: what decides; if not given, `Policy.default("text")`, which reflects only where there is
             feedback.
+        opening: answers that the first request draws; more than one are samples that read the prompt once
+            together, as many as the budget has room for. What the policy says if not given.
         judge: the model that judges, if the policy judges; the answering model if not given.
         escalate_to: a larger model; without one the policy's `escalate` is not offered.
         max_tokens: completion cap per reply.
@@ -95,6 +98,7 @@ def create_reasoning_graph(
     if policy is None:
         told = ("reflect",) if evaluator is not None or judge is not None else ()
         policy = Policy.default("text", actions=(*told, *samples))
+    policy = policy.with_opening(opening)
     shared: dict[str, Any] = {
         "model": budgeted(model),
         "parse": parse,
@@ -105,7 +109,7 @@ def create_reasoning_graph(
         "options": dict(options or {}),
         "selection": policy.selection if policy.selection != "predictor" else "majority",
     }
-    first = Generate(**shared)
+    first = Generate(**shared, n=policy.opening, temperature=temperature)
     judging = Judge(model=budgeted(judge or model), selection=shared["selection"])
     feedback: Feedback = faults if evaluator is not None else "judge" if judge is not None else "none"
     strategies: dict[str, Any] = {

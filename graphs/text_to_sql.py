@@ -36,6 +36,7 @@ def create_text_to_sql_graph(
     *,
     budget: Budget | Mapping[str, Any] | int | None = None,
     policy: Policy | None = None,
+    opening: int | None = None,
     judge: BaseChatModel | None = None,
     escalate_to: BaseChatModel | None = None,
     max_tokens: int = 256,
@@ -55,6 +56,8 @@ def create_text_to_sql_graph(
         engine: the database: a SQLAlchemy engine or URL, or a `Database` with limits of your own. Read only.
         budget: budget of every episode whose input brings none.
         policy: what decides; `Policy.default("sql")` if not given.
+        opening: answers that the first request draws; more than one are samples that read the prompt once
+            together, as many as the budget has room for. What the policy says if not given.
         judge: the model that judges, if the policy judges; the answering model if not given.
         escalate_to: a larger model; without one the policy's `escalate` is not offered.
         max_tokens: completion cap per reply.
@@ -81,7 +84,7 @@ def create_text_to_sql_graph(
         ```
     """
     database = engine if isinstance(engine, Database) else Database(engine)
-    policy = policy or Policy.default("sql")
+    policy = (policy or Policy.default("sql")).with_opening(opening)
     shared: dict[str, Any] = {
         "model": budgeted(model),
         "database": database,
@@ -90,13 +93,13 @@ def create_text_to_sql_graph(
         "options": dict(options or {}),
         "selection": policy.selection if policy.selection != "predictor" else "execution_vote",
     }
-    generate = Generate(**shared)
+    generate = Generate(**shared, n=policy.opening, temperature=temperature)
     builder: Builder = StateGraph(state_schema)
-    opening: Any = Opening(first=generate, budget=None if budget is None else Budget.coerce(budget))
+    start: Any = Opening(first=generate, budget=None if budget is None else Budget.coerce(budget))
     execute: Any = Execute(database=database, selection=shared["selection"])
     deliver: Any = Deliver(database=database)
     first: Any = generate
-    builder.add_node("open", opening)
+    builder.add_node("open", start)
     builder.add_node("generate", first)
     builder.add_node("execute", execute)
     builder.add_node("deliver", deliver)

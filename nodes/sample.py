@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from langchain_core.messages import BaseMessage, HumanMessage
@@ -42,28 +42,14 @@ class Sample(Strategy):
     def steps(self, state: State) -> Steps:
         """Draws the samples, and adds them."""
         messages = yield from self.opening(state)
-        n = self._affordable(messages, planned_samples(state) if self.n is None else self.n, state)
+        wanted = planned_samples(state) if self.n is None else self.n
+        n = affordable(self, messages, wanted, state, shared=self.diversify is None)
         if self.diversify is None:
             completions = yield from self._together(messages, n)
         else:
             completions = yield from self._apart(messages, n, state)
         found = [self.candidate(completion, action="resample") for completion in completions]
         return settled(state, found, self.selection)
-
-    def _affordable(self, messages: Sequence[BaseMessage], n: int, state: State) -> int:
-        """As many as can be written to their end: the meter would rather cut all of them short."""
-        scope = active_scope()
-        if n <= 1 or scope is None:
-            return 1
-        written = [c.usage.completion_tokens for c in candidates_of(state) if c.finish_reason == "stop"]
-        length = min(self.max_tokens, LENGTH_MARGIN * max(written, default=self.max_tokens))
-        left = scope.remaining.tokens - scope.ledger.budget.reserve.tokens
-        prompt = count_prompt(budgeted(self.model).inner, list(messages)).bound
-        if left == math.inf:
-            return n
-        shared = prompt if self.diversify is None else 0
-        each = length if self.diversify is None else length + prompt
-        return max(1, min(n, int((left - shared) // max(1, each))))
 
     def _ask(self, messages: Sequence[BaseMessage], n: int = 1, temperature: float | None = None) -> Ask:
         degree = self.temperature if temperature is None else temperature
@@ -78,14 +64,7 @@ class Sample(Strategy):
 
     def _together(self, messages: Sequence[BaseMessage], n: int) -> Generator[Any, Any, list[Completion]]:
         """One request for all of them; for half as many while they do not fit."""
-        while True:
-            try:
-                completions: list[Completion] = yield self._ask(messages, n)
-                return completions
-            except OutOfBudget:
-                if n == 1:
-                    raise
-                n //= 2
+        return (yield from together(self._ask(messages, n)))
 
     def _apart(self, messages: Sequence[BaseMessage], n: int, state: State) -> Generator[Any, Any, list[Completion]]:
         """One request each, in parallel; those that find no budget are left out."""
@@ -120,6 +99,41 @@ class Sample(Strategy):
         lines = [_NUMBERING.sub("", line).strip() for line in completions[0].text.splitlines()]
         same = question.strip().casefold()
         return list(dict.fromkeys(line for line in lines if line and line.casefold() != same))[:n]
+
+
+def affordable(node: Strategy, messages: Sequence[BaseMessage], n: int, state: State, *, shared: bool = True) -> int:
+    """As many samples as can be written to their end: the meter would rather cut all of them short.
+
+    Args:
+        node: who asks.
+        messages: what is asked.
+        n: how many are wanted.
+        state: whose candidates tell how long replies are.
+        shared: whether the samples share one reading of the prompt.
+    """
+    scope = active_scope()
+    if n <= 1 or scope is None:
+        return 1
+    left = scope.remaining.tokens - scope.ledger.budget.reserve.tokens
+    if left == math.inf:
+        return n
+    written = [c.usage.completion_tokens for c in candidates_of(state) if c.finish_reason == "stop"]
+    length = min(node.max_tokens, LENGTH_MARGIN * max(written, default=node.max_tokens))
+    prompt = count_prompt(budgeted(node.model).inner, list(messages)).bound
+    once, each = (prompt, length) if shared else (0, length + prompt)
+    return max(1, min(n, int((left - once) // max(1, each))))
+
+
+def together(ask: Ask) -> Generator[Any, Any, list[Completion]]:
+    """One request for all samples; for half as many while the budget refuses it."""
+    while True:
+        try:
+            completions: list[Completion] = yield ask
+            return completions
+        except OutOfBudget:
+            if ask.n == 1:
+                raise
+            ask = replace(ask, n=ask.n // 2)
 
 
 LENGTH_MARGIN = 2

@@ -38,6 +38,9 @@ def ask(
     calls: Annotated[int | None, typer.Option(help="Most model calls.")] = None,
     reserve: Annotated[int, typer.Option(help="Tokens held back for a final answer.")] = 0,
     policy: Annotated[Path | None, typer.Option(help="A policy file made by `tta fit`.")] = None,
+    opening: Annotated[
+        int | None, typer.Option(help="Answers that the first request draws; what the policy says if not given.", min=1)
+    ] = None,
     per_token: Annotated[float | None, typer.Option(help="Price of a token, in right answers.")] = None,
     per_second: Annotated[float | None, typer.Option(help="Price of a second, in right answers.")] = None,
     store: Annotated[str | None, typer.Option(help="Trace store to add the episode to: file or URL.")] = None,
@@ -62,7 +65,7 @@ def ask(
     with Database(database_url(db)) as database:
         chosen = priced(Policy.load(policy) if policy else Policy.default("sql"), per_token, per_second)
         chat = ready_model(model, log)
-        graph = create_text_to_sql_graph(chat, database, policy=chosen).compile()
+        graph = create_text_to_sql_graph(chat, database, policy=chosen, opening=opening).compile()
         watch = EpisodeView(log, limits) if explain else None
         episode = run_episode(graph, question, limits, watch)
     if store is not None:

@@ -55,6 +55,10 @@ def demo(
     tokens: Annotated[int, typer.Option(help="Token budget of each question.")] = 12_000,
     seconds: Annotated[float, typer.Option(help="Time budget of each question, in seconds.")] = 60.0,
     policy: Annotated[Path | None, typer.Option(help="A policy file made by `tta fit`.")] = None,
+    opening: Annotated[
+        int | None,
+        typer.Option(help="Answers that the policy's first request draws; what it says if not given.", min=1),
+    ] = None,
     compare: Annotated[bool, typer.Option(help="Also run the fixed strategies and show the table.")] = True,
     db: Annotated[Path | None, typer.Option(help="Where to build the database; by default a cache.")] = None,
 ) -> None:
@@ -66,7 +70,7 @@ def demo(
     database = _database(console, db)
     questions = load_questions()
     asked = questions if everything else [item for item in questions if item.id in DEFAULT_QUESTIONS]
-    chosen = Policy.load(policy) if policy else demo_policy()
+    chosen = (Policy.load(policy) if policy else demo_policy()).with_opening(opening)
     limits = Budget(tokens=tokens, seconds=seconds)
     console.print(
         f"  asking    {len(asked)} of {len(questions)} questions, each under {tokens} tokens and {seconds:g} s, "

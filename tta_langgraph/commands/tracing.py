@@ -27,6 +27,9 @@ Pools = Annotated[
 PolicyFile = Annotated[Path | None, typer.Option(help="A policy file; the shipped priors if not given.")]
 Side = Annotated[str, typer.Option(help="Which databases to use: fit, test or all.")]
 Repeats = Annotated[int, typer.Option(help="Episodes per question, each with its own order of the samples.")]
+Opening = Annotated[
+    int | None, typer.Option(help="Answers that the first request draws; what the policy says if not given.", min=1)
+]
 Measure = Annotated[str, typer.Option(help="What counts as a token: tokens, uncached or completion.")]
 
 
@@ -112,20 +115,35 @@ def replay(
     side: Side = "all",
     repeats: Repeats = 4,
     measure: Measure = "tokens",
+    opening: Opening = None,
+    executor: Annotated[str, typer.Option(help="local, or ray.")] = "local",
+    workers: Annotated[int | None, typer.Option(help="Ray tasks at a time; one per processor if not given.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Run a policy on recorded questions, without a model, beside the static strategies."""
     from tta_langgraph.traces.replay import replay as run
     from tta_langgraph.traces.replay_draws import order
+    from tta_langgraph.traces.replay_ray import replay_on_ray
     from tta_langgraph.traces.strategies import Bench, statics
 
+    if executor not in ("local", "ray"):
+        raise typer.BadParameter("use local or ray", param_hint="--executor")
+    if workers is not None and executor != "ray":
+        raise typer.BadParameter("needs --executor ray", param_hint="--workers")
     console = Console(soft_wrap=True)
     table = _side(_columns(pools, measure), side)
     cards = order(table, repeats=repeats)
     budget = None if tokens is None and seconds is None else Budget(tokens=tokens, seconds=seconds)
-    chosen = _policy(policy)
+    chosen = _policy(policy).with_opening(opening)
     with _bar(Console(stderr=True), "replaying", cards.episodes) as advance:
-        own = run(table, chosen, budget=budget, cards=cards, progress=lambda done, _: advance(done, ""))
+
+        def tell(done: int, _: int) -> None:
+            advance(done, "")
+
+        if executor == "ray":
+            own = replay_on_ray(table, chosen, budget=budget, repeats=repeats, workers=workers, progress=tell)
+        else:
+            own = run(table, chosen, budget=budget, cards=cards, progress=tell)
     found = [own, *sorted(statics(Bench(table, cards)), key=lambda o: -o.accuracy)[:12]]
     rows = [[o.name, f"{o.accuracy:.3f}", f"{o.mean_tokens:.0f}", f"{o.mean_seconds:.2f}"] for o in found]
     if as_json:
@@ -148,9 +166,13 @@ def fit(
     measure: Measure = "tokens",
     everything: Annotated[bool, typer.Option("--all", help="Fit on all databases, keeping none for testing.")] = False,
     name: Annotated[str, typer.Option(help="Name of the policy, for traces and tables.")] = "fitted",
+    latency: Annotated[
+        Path | None, typer.Option(help="Idle latency of the engine it will run on (benchmarks/vllm_latency.py --json).")
+    ] = None,
 ) -> None:
     """Learn a policy from recorded pools and write it to a file. Databases marked for testing are left out."""
     from tta_langgraph.commands.ask import priced
+    from tta_langgraph.latency import LatencyModel
     from tta_langgraph.traces.fit import fit as run
     from tta_langgraph.traces.fit import split
 
@@ -161,6 +183,8 @@ def fit(
     with _bar(console, "fitting", 1) as advance:
         found = run(fitted_on, predictor=kind, name=name, progress=lambda done, total: advance(done, "", total))
     found = priced(found, per_token, per_second)
+    if latency is not None:
+        found = found.with_latency(LatencyModel.read(latency))
     found.save(out)
     databases = len(set(fitted_on.db_ids))
     console.print(f"policy {found.name!r} fitted on {len(fitted_on)} questions of {databases} databases: {out}")
@@ -178,6 +202,7 @@ def tune(
     side: Side = "fit",
     repeats: Repeats = 4,
     measure: Measure = "tokens",
+    opening: Opening = None,
 ) -> None:
     """Find the prices (λ) at which a policy meets a mean budget or an accuracy, by bisection over replays."""
     from tta_langgraph.traces.tune import tune as run
@@ -193,6 +218,7 @@ def tune(
             tokens=tokens,
             seconds=seconds,
             accuracy=accuracy,
+            opening=opening,
             repeats=repeats,
             progress=lambda done, total: advance(done, "", total),
         )
@@ -208,6 +234,7 @@ def report(
     side: Side = "test",
     repeats: Repeats = 4,
     measure: Measure = "tokens",
+    opening: Opening = None,
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "What the policy is worth",
     page_only: Annotated[bool, typer.Option(help="Leave out the CSV and PNG files.")] = False,
 ) -> None:
@@ -221,7 +248,7 @@ def report(
     with _bar(console, "replaying", 1) as advance:
         found = evaluate(
             table,
-            _policy(policy),
+            _policy(policy).with_opening(opening),
             name=Path(pools).name,
             budget=tokens,
             repeats=repeats,

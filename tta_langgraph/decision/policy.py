@@ -56,6 +56,8 @@ class Policy:
     """Prices that follow the budget within an episode, or None for fixed prices."""
     rule: Rule | None = None
     """A fixed strategy in place of the utility, for comparison."""
+    opening: int = 1
+    """Answers that the first request draws: one greedily, more as samples, which read the prompt once together."""
     max_steps: int = 32
     """Decisions per episode after which it stops whatever the forecasts say."""
     name: str = "policy"
@@ -71,6 +73,10 @@ class Policy:
                 raise PolicyError(f"{option.action} needs no mention", where="Policy.actions", remedy="Leave it out")
             if names.count(str(option.action)) > 1:
                 raise PolicyError(f"{option.action} is listed twice", where="Policy.actions", remedy="List it once")
+        if isinstance(self.opening, bool) or not isinstance(self.opening, int) or self.opening < 1:
+            raise PolicyError(
+                f"an opening of {self.opening!r} answers", where="Policy.opening", remedy="Give at least 1"
+            )
         if self.selection != BY_PREDICTOR and self.selection not in PRESETS:
             known = ", ".join((BY_PREDICTOR, *PRESETS))
             raise PolicyError(
@@ -135,6 +141,10 @@ class Policy:
         """The same policy under another utility, or with some of its rates changed (`per_token=...`)."""
         return replace(self, utility=replace(utility or self.utility, **rates))
 
+    def with_opening(self, answers: int | None) -> Policy:
+        """The same policy, whose first request draws so many answers; None leaves it as it is."""
+        return self if answers is None else replace(self, opening=answers)
+
     def with_actions(self, actions: Iterable[Option | Action | str]) -> Policy:
         """The same policy with other allowed actions."""
         return replace(self, actions=tuple(actions))
@@ -170,6 +180,7 @@ class Policy:
             "selection": self.selection,
             "adaptive": None if self.adaptive is None else self.adaptive.to_dict(),
             "rule": None if self.rule is None else rule_to_dict(self.rule),
+            "opening": self.opening,
             "max_steps": self.max_steps,
             "notes": dict(self.notes),
         }
@@ -190,6 +201,7 @@ class Policy:
                 selection=data["selection"],
                 adaptive=None if data["adaptive"] is None else AdaptiveLambda(**data["adaptive"]),
                 rule=None if data["rule"] is None else rule_from_dict(data["rule"]),
+                opening=data.get("opening", 1),
                 max_steps=data["max_steps"],
                 notes=data["notes"],
             )

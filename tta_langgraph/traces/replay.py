@@ -35,7 +35,7 @@ def replay(
     seed: int = 0,
     measure: Measure = "tokens",
     cards: Order | None = None,
-    opening: int = 1,
+    opening: int | None = None,
     keep: bool = False,
     chunk: int = 2048,
     progress: Progress | None = None,
@@ -53,7 +53,9 @@ def replay(
         seed: deals the cards; the same seed deals the same cards to every strategy.
         measure: what counts as a token: `tokens`, `uncached` or `completion`. Ignored for `Columns`.
         cards: dealt before, by `order(...)`; replaces `repeats` and `seed`.
-        opening: answers that the first request draws; with more than 1 the prompt is read once for all of them.
+        opening: answers that the first request draws; what the policy says if not given. More than one are samples, as
+            live: they read the prompt once, none of them is the greedy answer, and there are fewer where the budget has
+            no room for all.
         keep: keep every decision with its forecasts, for the episode viewer (memory grows with episodes).
         chunk: episodes in flight at once.
         progress: called after each chunk.
@@ -75,6 +77,7 @@ def replay(
     table = pools if isinstance(pools, Columns) else columns(pools, measure=measure)
     dealt = cards if cards is not None else order(table, repeats=repeats, seed=seed)
     limits = None if budget is None else Budget.coerce(budget)
+    opening = policy.with_opening(opening).opening
     result, stage = _Collector(dealt.episodes, keep), Stage(policy)
     for start in range(0, dealt.episodes, chunk):
         stop = min(start + chunk, dealt.episodes)
@@ -108,7 +111,7 @@ def _run(
         base = hand.start
         drawn, rungs = (rows[index - start] - base for rows in (samples, ladder))
         own, further = drawn[drawn >= 0].tolist(), rungs[rungs >= 0].tolist()
-        episode = Episode(hand, int(dealt.first[index]) - base, own, further, opening)
+        episode = Episode(hand, int(dealt.first[index]) - base, own, further, opening, budget)
         active.append((index, episode))
     while active:
         episodes = [episode for _, episode in active]

@@ -62,6 +62,11 @@ class Hand:
             value["seconds"][i] + value["execution_seconds"][i],
         )
 
+    def greedy(self, position: int) -> bool:
+        """Whether an attempt is a greedy first answer rather than a sample."""
+        made: str = self._block.value["action"][self.start + position - self._block.start]
+        return made == "generate"
+
     def model(self, position: int) -> str:
         """The model that made an attempt."""
         name: str = self._block.value["model"][self.start + position - self._block.start]
@@ -80,11 +85,18 @@ class Episode:
         "samples", "seconds", "spent", "step", "used",
     )  # fmt: skip
 
-    def __init__(self, hand: Hand, first: int, samples: list[int], ladder: list[int], opening: int = 1) -> None:
+    def __init__(
+        self,
+        hand: Hand,
+        first: int,
+        samples: list[int],
+        ladder: list[int],
+        opening: int = 1,
+        budget: Budget | None = None,
+    ) -> None:
         self.hand = hand
         self.samples = samples
         self.ladder = ladder
-        self.next_sample = 0
         self.positions: dict[str, int] = {}
         self.revealed: set[int] = set()
         self.candidates: tuple[Candidate, ...] = ()
@@ -94,8 +106,20 @@ class Episode:
         self.step = 0
         self.used: dict[str, int] = {}
         self.decisions: list[Decision] = []
-        self.next_sample = min(opening - 1, len(samples))
-        self._add([first, *samples[: self.next_sample]])
+        opened = self._opened(first, opening, budget)
+        self.next_sample = sum(position != first for position in opened)
+        self._add(opened)
+
+    def _opened(self, first: int, opening: int, budget: Budget | None) -> list[int]:
+        """What the first request gave: the first answer, or several samples, as many as the budget has room for.
+
+        One request has one temperature, so none of several is the greedy answer.
+        """
+        pool = self.samples if self.hand.greedy(first) else [first, *self.samples]
+        n = min(opening, len(pool))
+        while n > 1 and budget is not None and not _fits(*self._cost_of(pool[:n]), budget):
+            n -= 1
+        return pool[:n] if n > 1 else [first]
 
     def _add(self, positions: list[int]) -> None:
         """Reveals attempts made together: one prompt, all that was written, the slowest's seconds."""
@@ -105,10 +129,15 @@ class Episode:
             self.positions[candidate.id] = position
         self.revealed.update(positions)
         self.candidates = (*self.candidates, *found)
-        costs = [hand.cost(p) for p in positions]
-        self.spent += max(cost[0] for cost in costs) + sum(cost[1] for cost in costs)
-        self.seconds += max(cost[2] for cost in costs)
+        tokens, seconds = self._cost_of(positions)
+        self.spent += tokens
+        self.seconds += seconds
         self.calls += 1
+
+    def _cost_of(self, positions: list[int]) -> tuple[int, float]:
+        """Tokens and seconds of attempts made in one request: one prompt, all that was written, the slowest."""
+        costs = [self.hand.cost(p) for p in positions]
+        return max(cost[0] for cost in costs) + sum(cost[1] for cost in costs), max(cost[2] for cost in costs)
 
     @property
     def seen(self) -> tuple[object, ...]:
@@ -198,3 +227,11 @@ class Episode:
             if rung not in self.revealed and (not model or self.hand.model(rung) == model):
                 return rung
         return None
+
+
+def _fits(tokens: float, seconds: float, budget: Budget) -> bool:
+    """Whether a cost stays within the limits, after the reserve."""
+    held = budget.reserve
+    return (budget.tokens is None or tokens <= budget.tokens - held.tokens) and (
+        budget.seconds is None or seconds <= budget.seconds - held.seconds
+    )

@@ -134,7 +134,7 @@ def evaluate(
     seed: int = 0,
     measure: Measure = "tokens",
     prices: Sequence[float] | None = None,
-    openings: Sequence[int] = (1,),
+    openings: Sequence[int] | None = None,
     at_price: Callable[[float], Policy] | None = None,
     extra: Sequence[Callable[[Bench], Sequence[Outcomes]]] = (),
     keep: bool = True,
@@ -152,7 +152,8 @@ def evaluate(
         seed: deals the cards.
         measure: what counts as a token.
         prices: λ per token to sweep; by default from dear to almost free.
-        openings: how many answers the first request draws; each is swept over all prices.
+        openings: how many answers the first request draws; each is swept over all prices. What the policy says if not
+            given.
         at_price: the policy at a price; by default the same policy with both prices scaled.
         extra: further strategies of the caller's.
         keep: replay the policy at its own prices once more and keep every decision.
@@ -169,8 +170,9 @@ def evaluate(
         return at_price(price) if at_price is not None else scaled(policy, price / own)
 
     curve = []
-    total = len(sweep) * len(openings) + keep
-    for opening in openings:
+    started = openings or (policy.opening,)
+    total = len(sweep) * len(started) + keep
+    for opening in started:
         for price in sweep:
             found = replay(table, priced(price), budget=limits, cards=bench.cards, opening=opening)
             start = "" if opening == 1 else f" from {opening}"

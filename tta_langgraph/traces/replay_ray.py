@@ -26,7 +26,8 @@ def replay_on_ray(
     repeats: int = 1,
     seed: int = 0,
     measure: Measure = "tokens",
-    opening: int = 1,
+    opening: int | None = None,
+    workers: int | None = None,
     parts: int | None = None,
     progress: Progress | None = None,
 ) -> Outcomes:
@@ -39,14 +40,17 @@ def replay_on_ray(
         repeats: episodes per question.
         seed: deals the cards, before they are parted: the same seed gives the same numbers as `replay`.
         measure: what counts as a token.
-        opening: answers that the first request draws.
-        parts: tasks; by default two per processor, so that no node waits for the slowest.
+        opening: answers that the first request draws; what the policy says if not given.
+        workers: tasks that run at once; by default one per processor of the cluster.
+        parts: tasks in all; by default two per worker, so that none waits long for the slowest.
         progress: called with (episodes done, episodes in all).
 
     Raises:
-        TraceError: ray is not installed, or a task failed.
+        TraceError: ray is not installed, there are no workers, or a task failed.
         PolicyError: the policy cannot be written to a file, so it cannot travel.
     """
+    if workers is not None and workers < 1:
+        raise TraceError(f"{workers} workers", where="replay_on_ray", remedy="Give at least 1")
     ray = _ray()
     table = pools if isinstance(pools, Columns) else columns(pools, measure=measure)
     cards = order(table, repeats=repeats, seed=seed)
@@ -54,22 +58,24 @@ def replay_on_ray(
     if ours:
         _start(ray)
     try:
-        count = parts or 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
+        at_once = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        count = min(parts or 2 * at_once, cards.episodes)
         play = ray.remote(num_cpus=1)(_play)
         shared, limits = ray.put(table), None if budget is None else Budget.coerce(budget)
-        tasks = {}
-        for episodes in np.array_split(np.arange(cards.episodes), min(count, cards.episodes)):
-            task = play.remote(shared, policy.to_dict(), cards.take(episodes), limits, opening)
-            tasks[task] = episodes
+        waiting = list(np.array_split(np.arange(cards.episodes), count))
+        running: dict[Any, Any] = {}
         found: list[tuple[Any, Outcomes]] = []
-        waiting, done = list(tasks), 0
-        while waiting:
-            finished, waiting = ray.wait(waiting, num_returns=1)
-            for task in finished:
-                found.append((tasks[task], ray.get(task)))
-                done += len(tasks[task])
-                if progress is not None:
-                    progress(done, cards.episodes)
+        done = 0
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                episodes = waiting.pop(0)
+                running[play.remote(shared, policy.to_dict(), cards.take(episodes), limits, opening)] = episodes
+            [task], _ = ray.wait(list(running), num_returns=1)
+            episodes = running.pop(task)
+            found.append((episodes, ray.get(task)))
+            done += len(episodes)
+            if progress is not None:
+                progress(done, cards.episodes)
         return joined(found, policy.name)
     except ray.exceptions.RayError as error:
         raise TraceError(
@@ -80,5 +86,5 @@ def replay_on_ray(
             ray.shutdown()
 
 
-def _play(table: Columns, policy: dict[str, Any], cards: Order, budget: Budget | None, opening: int) -> Outcomes:
+def _play(table: Columns, policy: dict[str, Any], cards: Order, budget: Budget | None, opening: int | None) -> Outcomes:
     return replay(table, Policy.from_dict(policy), cards=cards, budget=budget, opening=opening)

@@ -50,6 +50,7 @@ def tune(
     seconds: float | None = None,
     accuracy: float | None = None,
     budget: Budget | int | None = None,
+    opening: int | None = None,
     repeats: int = 4,
     seed: int = 0,
     measure: Measure = "tokens",
@@ -68,6 +69,7 @@ def tune(
         seconds: mean seconds per question to stay within.
         accuracy: accuracy to reach, in (0, 1].
         budget: limits per episode while replaying.
+        opening: answers that the first request draws, for the tuned policy too; what the policy says if not given.
         repeats: episodes per question; the same cards are dealt at every price.
         seed: deals the cards.
         measure: what counts as a token.
@@ -94,6 +96,7 @@ def tune(
         raise PolicyError(
             "a static strategy has no price to tune", where=f"tune {policy.name}", remedy="Give a policy that forecasts"
         )
+    policy = policy.with_opening(opening)
     table = pools if isinstance(pools, Columns) else columns(pools, measure=measure)
     cards = order(table, repeats=repeats, seed=seed)
     done = 0

@@ -1,0 +1,66 @@
+"""`tta replay` and `tta tune`: the same numbers on Ray, and openings of several answers."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "traces"))
+from replay_worlds import two_kinds
+
+from tta_langgraph import Policy
+from tta_langgraph.cli import app
+from tta_langgraph.traces.export import export_pools
+
+
+@pytest.fixture
+def pools(tmp_path: Path) -> str:
+    path = tmp_path / "pools.jsonl.gz"
+    export_pools(two_kinds(30), path)
+    return str(path)
+
+
+def figures(*arguments: str) -> dict[str, Any]:
+    result = CliRunner().invoke(app, [*arguments, "--json"])
+    assert result.exit_code == 0, result.output
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+def test_ray_gives_the_numbers_of_the_single_process(pools: str) -> None:
+    pytest.importorskip("ray", reason="ray is not installed: pip install 'tta-langgraph[ray]'")
+    alone = figures("replay", pools, "--repeats", "3")
+    spread = figures("replay", pools, "--repeats", "3", "--executor", "ray", "--workers", "2")
+    assert spread == alone
+
+
+def test_an_opening_of_several_answers_is_best_of_as_many(pools: str) -> None:
+    found = figures("replay", pools, "--opening", "4", "--policy", str(one_shot(Path(pools).parent)))
+    own, *others = found["strategies"]
+    same = next(other for other in others if other["strategy"] == "best_of(4)")
+    assert (own["accuracy"], own["tokens"]) == (same["accuracy"], same["tokens"])
+
+
+def test_a_tuned_policy_carries_its_opening(pools: str, tmp_path: Path) -> None:
+    out = tmp_path / "tuned.json"
+    done = CliRunner().invoke(
+        app, ["tune", pools, "--tokens", "400", "--opening", "2", "--side", "all", "--repeats", "1", "--out", str(out)]
+    )
+    assert done.exit_code == 0, done.output
+    assert Policy.load(out).opening == 2
+
+
+@pytest.mark.parametrize("arguments", ["--executor dask", "--workers 2", "--opening 0", "--executor ray --workers 0"])
+def test_a_mistaken_option_is_refused(pools: str, arguments: str) -> None:
+    done = CliRunner().invoke(app, ["replay", pools, *arguments.split()])
+    assert done.exit_code != 0
+    assert not done.stdout
+
+
+def one_shot(folder: Path) -> Path:
+    return Policy.one_shot().save(folder / "one_shot.json")
