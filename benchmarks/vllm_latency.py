@@ -11,8 +11,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from tta_langgraph.latency import LatencyModel, fit_latency
 from tta_langgraph.models.vllm import ChatVLLM
-from tta_langgraph.models.vllm_latency import LatencyModel, fit_latency, measure_latency
+from tta_langgraph.models.vllm_latency import measure_latency
 
 
 def table(model: LatencyModel) -> Table:

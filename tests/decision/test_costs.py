@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tta_langgraph.budget import Usage
 from tta_langgraph.decision import Action, CostModel, Policy, Snapshot, Tally
 from tta_langgraph.decision.calibration import Isotonic, fit_isotonic, fit_platt
-from tta_langgraph.decision.cost_fitting import fit_runtime
-from tta_langgraph.errors import PolicyError
+from tta_langgraph.errors import ModelError, PolicyError
 from tta_langgraph.evidence import Evidence, Execution
+from tta_langgraph.latency import LatencyModel
 from tta_langgraph.selection import select
 
 
@@ -45,15 +48,43 @@ def test_ending_is_free(snapshot: Any) -> None:
         assert (tokens.p90, seconds.p90) == (0, 0)
 
 
-def test_idle_runtime_is_found_again_and_contention_is_the_rest() -> None:
-    pytest.importorskip("scipy", reason="scipy is not installed (extra learn)")
-    calls = [(p, c, 0.2 + p * 1e-3 + c * 0.05) for p, c in ((100, 20), (1_000, 20), (100, 80), (900, 60))]
-    runtime = fit_runtime(calls)
-    assert (runtime.overhead, runtime.per_prompt_token, runtime.per_token) == pytest.approx((0.2, 1e-3, 0.05), abs=1e-6)
-    mean, p90 = runtime.contention([(p, c, 2 * s) for p, c, s in calls])
-    assert (mean, p90) == pytest.approx((2.0, 2.0))
-    with pytest.raises(PolicyError):
-        fit_runtime(calls[:2])
+IDLE = LatencyModel(overhead=0.1, prefill=0.001, per_token=0.02)
+
+
+def test_with_an_idle_latency_the_seconds_follow_from_the_tokens() -> None:
+    costs = CostModel().with_latency(IDLE)
+    first = costs.scale(Snapshot(context={"schema_tokens": 1_000.0}))
+    assert first.seconds == pytest.approx(IDLE.predict(1_000, costs.completion_tokens))
+    short, long = (costs.of(Action("resample"), replace(first, completion=c))[1].mean for c in (20.0, 120.0))
+    assert long - short == pytest.approx(100 * IDLE.per_token)
+
+
+def test_what_a_busy_engine_adds_is_seen_in_the_episodes_own_calls(candidate: Any) -> None:
+    costs = CostModel().with_latency(IDLE)
+
+    def forecast(load: float) -> float:
+        usage = Usage(prompt_tokens=500, completion_tokens=30, seconds=load * IDLE.predict(500, 30), model_calls=1)
+        seen = Snapshot(candidates=(replace(candidate("a"), usage=usage),))
+        return costs.of(Action("resample"), costs.scale(seen))[1].mean
+
+    assert forecast(1.0) == pytest.approx(IDLE.predict(500, 30))
+    assert forecast(3.0) == pytest.approx(3 * forecast(1.0))
+
+
+def test_what_the_prefix_cache_holds_is_not_read_again(candidate: Any) -> None:
+    costs = CostModel().with_latency(IDLE)
+    usage = Usage(prompt_tokens=500, completion_tokens=30, cached_tokens=400, seconds=IDLE.predict(500, 30, 400))
+    seen = Snapshot(candidates=(replace(candidate("a"), usage=usage),))
+    assert costs.of(Action("resample"), costs.scale(seen))[1].mean == pytest.approx(IDLE.predict(500, 30, 400))
+
+
+def test_a_policy_takes_an_engines_latency_and_keeps_it_in_its_file(tmp_path: Path) -> None:
+    policy = Policy.default("sql").with_latency(IDLE)
+    policy.save(tmp_path / "policy.json")
+    assert Policy.load(tmp_path / "policy.json") == policy
+    assert policy.with_latency(None) == Policy.default("sql")
+    with pytest.raises(ModelError, match="are not seconds"):
+        LatencyModel(overhead=-1, prefill=0, per_token=0)
 
 
 def test_the_tally_is_the_execution_vote(candidate: Any) -> None:

@@ -7,8 +7,9 @@ import random
 import pytest
 
 from tta_langgraph.errors import ModelError
+from tta_langgraph.latency import LatencyModel, Observation, fit_latency
 from tta_langgraph.models.vllm import ChatVLLM
-from tta_langgraph.models.vllm_latency import LatencyModel, Observation, fit_latency, measure_latency
+from tta_langgraph.models.vllm_latency import measure_latency
 
 pytest.importorskip("numpy", reason="numpy is not installed")
 

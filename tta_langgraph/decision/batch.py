@@ -71,7 +71,8 @@ class Batch:
         """Fills in the costs."""
         import numpy as np
 
-        columns = np.asarray([(s.prompt, s.completion, s.seconds, s.execution) for s in scales]).reshape(-1, 4).T
+        rows = [(s.prompt, s.completion, s.seconds, s.execution, s.cached, s.contention) for s in scales]
+        columns = np.asarray(rows).reshape(-1, 6).T
         wide: Any = Scale(*columns)
         for a, action in enumerate(self.actions):
             tokens, seconds = costs.of(action, wide)

@@ -1,14 +1,13 @@
-"""Costs from recorded steps: means and 90th percentiles per action, and latency as idle runtime times contention."""
+"""Costs from recorded steps: means and 90th percentiles per action."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from tta_langgraph.decision.costs import CostModel, Factor
 from tta_langgraph.decision.experience import Experience
-from tta_langgraph.errors import PolicyError
 
 FEW = 8
 """Steps of an action below which its costs stay with the prior."""
@@ -47,53 +46,6 @@ def fit_costs(experiences: Sequence[Experience], base: CostModel | None = None) 
         if len(rows) >= FEW
     }
     return replace(base, factors=factors)
-
-
-@dataclass(frozen=True, slots=True)
-class Runtime:
-    """Latency of a call on an idle server: overhead + prefill(prompt) + output · τ.
-
-    Splitting it from contention keeps forecasts right when the load changes (*idealised runtime*).
-    """
-
-    overhead: float
-    """Seconds per call."""
-    per_prompt_token: float
-    """Seconds per uncached prompt token."""
-    per_token: float
-    """Seconds per written token (τ)."""
-
-    def ideal(self, prompt_tokens: float, completion_tokens: float) -> float:
-        """Seconds on an idle server; prompt tokens without those that a prefix cache serves."""
-        return self.overhead + self.per_prompt_token * prompt_tokens + self.per_token * completion_tokens
-
-    def contention(self, calls: Sequence[tuple[float, float, float]]) -> tuple[float, float]:
-        """Mean and 90th percentile of observed over ideal seconds.
-
-        Args:
-            calls: (prompt tokens, completion tokens, seconds) each.
-        """
-        ratios = [seconds / max(self.ideal(prompt, written), 1e-9) for prompt, written, seconds in calls]
-        if not ratios:
-            return 1.0, 1.0
-        return _mean(ratios), _p90(ratios)
-
-
-def fit_runtime(calls: Sequence[tuple[float, float, float]]) -> Runtime:
-    """Least squares with non-negative coefficients over calls measured on an idle server.
-
-    Args:
-        calls: (uncached prompt tokens, completion tokens, seconds) each, at least three.
-
-    Raises:
-        PolicyError: fewer than three calls.
-    """
-    if len(calls) < 3:
-        raise PolicyError(f"{len(calls)} calls do not tell three rates", where="fit_runtime", remedy="Measure more")
-    from scipy.optimize import nnls
-
-    solution, _ = nnls([[1.0, prompt, written] for prompt, written, _ in calls], [seconds for _, _, seconds in calls])
-    return Runtime(*(float(rate) for rate in solution))
 
 
 def _mean(numbers: Sequence[float]) -> float:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from tta_langgraph.budget import Usage
 from tta_langgraph.decision.actions import Action
 from tta_langgraph.decision.forecasts import Quantity
 from tta_langgraph.decision.snapshot import Snapshot
+from tta_langgraph.latency import LatencyModel, Observation
 
 Z90 = 1.2815515655446004
 """90th percentile of the standard normal distribution."""
@@ -32,6 +34,10 @@ class Scale:
     """Latency in seconds of a fresh call, mean."""
     execution: float
     """Runtime in seconds of an execution, mean."""
+    cached: float = 0.0
+    """Prompt tokens of a fresh call that the prefix cache is expected to hold."""
+    contention: float = 1.0
+    """Observed over idle latency of this episode's calls."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,6 +86,9 @@ class CostModel:
     """Per action name or kind, relative to a fresh call."""
     factors: Mapping[str, Factor] = field(default_factory=dict)
     """Fitted corrections by action with its number (`resample(4)`)."""
+    latency: LatencyModel | None = None
+    """What calls take on this engine when it is idle. With it, the latency of an action follows from the tokens that
+    it reads and writes, times the contention observed in the episode; without, from the ratios of whole calls."""
 
     def scale(self, snapshot: Snapshot) -> Scale:
         """The size of a fresh call, from the episode's own first answers, else the priors."""
@@ -99,13 +108,34 @@ class CostModel:
                 fresh += 1
         if not fresh:
             context = snapshot.context
-            known = context.get("prompt_tokens") or context.get("schema_tokens", 0.0)
-            return Scale(known or self.prompt_tokens, self.completion_tokens, self.seconds, ran / runs if runs else 0.0)
-        return Scale(
+            known = context.get("prompt_tokens") or context.get("schema_tokens", 0.0) or self.prompt_tokens
+            first = self.latency.predict(known, self.completion_tokens) if self.latency is not None else self.seconds
+            return Scale(known, self.completion_tokens, first, ran / runs if runs else 0.0)
+        usual = Scale(
             prompt or self.prompt_tokens,
             max(1.0, written / fresh),
             warm_seconds(snapshot) or seconds / fresh or self.seconds,
             ran / runs if runs else 0.0,
+        )
+        if self.latency is None:
+            return usual
+        return replace(usual, cached=expected_cache(snapshot), contention=self.contention(snapshot))
+
+    def contention(self, snapshot: Snapshot) -> float:
+        """How much slower the episode's fresh calls were than on an idle engine; 1 where that is not known."""
+        if self.latency is None:
+            return 1.0
+        return self.latency.contention(
+            [
+                Observation(
+                    prompt_tokens=usage.prompt_tokens,
+                    completion_tokens=usage.completion_tokens,
+                    cached_tokens=usage.cached_tokens,
+                    seconds=usage.seconds,
+                )
+                for usage in _fresh(snapshot)
+                if usage.seconds > 0
+            ]
         )
 
     def of(self, action: Action, scale: Scale) -> tuple[Quantity, Quantity]:
@@ -120,6 +150,9 @@ class CostModel:
         # The maximum of n latencies grows like the square root of log n times their spread.
         slowest = 1.0 + self.spread * math.sqrt(math.log(n)) if n > 1 else 1.0
         latency = ratio.seconds * scale.seconds
+        if self.latency is not None and action.kind != "escalate":  # another model, of which the rates say nothing
+            alone = self.latency.predict(read, written, scale.cached) + (ratio.calls - 1) * self.latency.overhead
+            latency = alone * scale.contention
         executed = scale.execution if action.kind in MAKES else 0.0
         factor = self.factors.get(str(action)) if self.factors else None
         if factor is not None:
@@ -142,6 +175,7 @@ class CostModel:
             "spread": self.spread,
             "ratios": {name: asdict(ratio) for name, ratio in self.ratios.items()},
             "factors": {name: asdict(factor) for name, factor in self.factors.items()},
+            "latency": None if self.latency is None else asdict(self.latency),
         }
 
     @classmethod
@@ -149,7 +183,19 @@ class CostModel:
         """Reads `to_dict`'s output."""
         ratios = {name: Ratio(**ratio) for name, ratio in data["ratios"].items()}
         factors = {name: Factor(**factor) for name, factor in data["factors"].items()}
-        return cls(**{**data, "ratios": ratios, "factors": factors})
+        latency = None if data.get("latency") is None else LatencyModel(**data["latency"])
+        return cls(**{**data, "ratios": ratios, "factors": factors, "latency": latency})
+
+    def with_latency(self, latency: LatencyModel | None) -> CostModel:
+        """The same costs in tokens, with seconds that follow from them on this engine.
+
+        Factors of seconds that were fitted to another engine's calls are dropped; their spread is kept.
+        """
+        factors = {
+            name: replace(factor, seconds=1.0, seconds_p90=factor.seconds_p90 / factor.seconds if factor.seconds else 1)
+            for name, factor in self.factors.items()
+        }
+        return replace(self, latency=latency, factors=factors)
 
 
 def warm_seconds(snapshot: Snapshot) -> float | None:
@@ -159,7 +205,7 @@ def warm_seconds(snapshot: Snapshot) -> float | None:
     and writing, and the next is taken to read only what is new: on a small machine that is the difference between
     twenty seconds and two.
     """
-    calls = [c.usage for c in snapshot.candidates if c.action in FRESH and c.usage.prompt_tokens]
+    calls = _fresh(snapshot)
     warm = [usage.seconds for usage in calls if usage.cached_tokens >= usage.prompt_tokens / 2]
     if warm:
         return sum(warm) / len(warm)
@@ -169,6 +215,20 @@ def warm_seconds(snapshot: Snapshot) -> float | None:
     writing = DECODE_WEIGHT * first.completion_tokens
     reading = first.prompt_tokens - first.cached_tokens
     return first.seconds * (NEW_SHARE * first.prompt_tokens + writing) / (reading + writing)
+
+
+def expected_cache(snapshot: Snapshot) -> float:
+    """Prompt tokens that the next call like the first will find in the prefix cache."""
+    calls = _fresh(snapshot)
+    seen = max((usage.cached_tokens for usage in calls), default=0)
+    if calls and snapshot.context.get("prefix_caching"):
+        return max(float(seen), (1 - NEW_SHARE) * max(usage.prompt_tokens for usage in calls))
+    return float(seen)
+
+
+def _fresh(snapshot: Snapshot) -> list[Usage]:
+    """The episode's fresh calls; of several answers to one request, the one that carries its prompt."""
+    return [c.usage for c in snapshot.candidates if c.action in FRESH and c.usage.prompt_tokens]
 
 
 DECODE_WEIGHT = 30.0

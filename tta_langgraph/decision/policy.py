@@ -15,11 +15,13 @@ from tta_langgraph.decision.partition import PartitionModel
 from tta_langgraph.decision.policy_file import read_policy_file, write_policy_file
 from tta_langgraph.decision.predictor import Predictor, predictor_from_dict, predictor_to_dict
 from tta_langgraph.decision.priors import DEFAULT_ACTIONS, PARTITION_PRIORS
+from tta_langgraph.decision.repricing import with_latency
 from tta_langgraph.decision.rules import Rule, make_rule, rule_from_dict, rule_name, rule_to_dict
 from tta_langgraph.decision.snapshot import Snapshot
 from tta_langgraph.decision.transitions import Transitions
 from tta_langgraph.decision.utility import AdaptiveLambda, Utility
 from tta_langgraph.errors import PolicyError
+from tta_langgraph.latency import LatencyModel
 from tta_langgraph.selection import PRESETS, select
 from tta_langgraph.state import Candidate, Decision
 
@@ -144,6 +146,10 @@ class Policy:
     def with_opening(self, answers: int | None) -> Policy:
         """The same policy, whose first request draws so many answers; None leaves it as it is."""
         return self if answers is None else replace(self, opening=answers)
+
+    def with_latency(self, latency: LatencyModel | None) -> Policy:
+        """The same policy on an engine whose idle latency was measured; see `tta_langgraph.latency`."""
+        return replace(self, predictor=with_latency(self.predictor, latency))
 
     def with_actions(self, actions: Iterable[Option | Action | str]) -> Policy:
         """The same policy with other allowed actions."""
