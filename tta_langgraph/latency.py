@@ -7,7 +7,7 @@ the calls at hand.
 
 Example:
     >>> latency = LatencyModel(overhead=0.02, prefill=0.001, per_token=0.05)
-    >>> latency.predict(prompt_tokens=800, completion_tokens=60)
+    >>> round(latency.predict(prompt_tokens=800, completion_tokens=60), 2)
     3.82
 """
 
