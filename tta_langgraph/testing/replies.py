@@ -40,9 +40,9 @@ class Reply:
     the server does the work and fails afterwards: what it produced counts.
 
     Example:
-        >>> Reply("SELECT 1", latency=0.2)
-        >>> Reply(status=429, headers={"Retry-After": "1"})
-        >>> Reply(status=502, body="<html>Bad gateway</html>")
+        >>> slow = Reply("SELECT 1", latency=0.2)
+        >>> busy = Reply(status=429, headers={"Retry-After": "1"})
+        >>> broken = Reply(status=502, body="<html>Bad gateway</html>")
     """
 
     text: str = ""

@@ -34,6 +34,7 @@ class ScriptedServer:
         tokenize_latency: seconds until `/tokenize` answers.
 
     Example:
+        >>> import httpx
         >>> with ScriptedServer(["SELECT 1"]) as server:
         ...     reply = httpx.post(
         ...         f"{server.base_url}/chat/completions",
