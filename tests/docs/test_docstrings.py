@@ -5,14 +5,16 @@ from __future__ import annotations
 import ast
 import doctest
 import importlib
+import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(path for room in ("tta_langgraph", "nodes", "graphs") for path in (ROOT / room).rglob("*.py"))
+FENCE = re.compile(r"^( *)```python\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -32,10 +34,7 @@ def fenced(path: Path) -> Iterator[str]:
     """Every Python fence of the file's docstrings."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         text = ast.get_docstring(node) if isinstance(node, DOCUMENTED) else None
-        if text and "```python" in text:
-            # Sections of Google style are indented, which Markdown would take for code.
-            lines = "\n".join(line.removeprefix("    ") for line in text.splitlines())
-            yield from (token.content for token in MarkdownIt().parse(lines) if token.info.strip() == "python")
+        yield from (textwrap.dedent(block) for _, block in FENCE.findall(text or ""))
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if at_a_prompt(p)], ids=module_name)
