@@ -89,9 +89,9 @@ def create_reasoning_graph(
         from tta_langgraph.graphs import create_reasoning_graph
         from tta_langgraph.parsers import number
 
-        graph = create_reasoning_graph(model, parse=number, instruction="Solve the problem step by
-        step.").compile() state = graph.invoke({"question": "How much is 17 * 3?", "budget":
-        Budget(tokens=2_000)}) print(state["answer"], state["budget"].usage.tokens)
+        graph = create_reasoning_graph(model, parse=number, instruction="Solve the problem step by step.").compile()
+        state = graph.invoke({"question": "How much is 17 * 3?", "budget": Budget(tokens=2_000)})
+        print(state["answer"], state["budget"].usage.tokens)
         ```
     """
     samples = ("resample(1)", "resample(2)", "resample(4)")

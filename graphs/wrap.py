@@ -91,8 +91,9 @@ def wrap_agent(
         from tta_langgraph.graphs import wrap_agent
 
         graph = wrap_agent(create_agent(model, tools), evaluator=lambda answer: "EUR" in answer).compile()
-        state = graph.invoke({"question": "What did we sell in May?", "budget": Budget(tokens=20_000,
-        seconds=60)}) print(state["answer"], state["budget"].usage.tokens, state["stop_reason"])
+        budget = Budget(tokens=20_000, seconds=60)
+        state = graph.invoke({"question": "What did we sell in May?", "budget": budget})
+        print(state["answer"], state["budget"].usage.tokens, state["stop_reason"])
         ```
     """
     evaluating = evaluator if evaluator is None or isinstance(evaluator, Runnable) else Check(verifier=evaluator)
@@ -149,8 +150,8 @@ def wrap_text_to_sql(
         ```python
         from tta_langgraph.graphs import wrap_text_to_sql
 
-        graph = wrap_text_to_sql(my_sql_agent, engine="postgresql://reader@db/shop", budget={"seconds":
-        20}).compile() print(graph.invoke({"question": "How many customers are there?"})["result"]["rows"])
+        graph = wrap_text_to_sql(my_sql_agent, engine="postgresql://reader@db/shop", budget={"seconds": 20}).compile()
+        print(graph.invoke({"question": "How many customers are there?"})["result"]["rows"])
         ```
     """
     database = engine if isinstance(engine, Database) else Database(engine)
