@@ -99,6 +99,31 @@ def test_ctrl_c_shows_what_there_is_and_leaves_nothing_running(shop: str) -> Non
         assert server.disconnects == 1
 
 
+def test_ctrl_c_in_a_second_look_still_prints_the_first_answer(shop: str) -> None:
+    seen = iter([SQL])
+    with ScriptedServer(script=lambda _: next(seen, Reply(hang=True))) as server:
+        process = start(
+            "ask", "Who?", "--db", shop, "--model", server.base_url, "--per-token", "0", "--per-second", "0"
+        )
+        deadline = time.monotonic() + 100
+        while server.requests < 2 and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "SELECT name FROM customers" in out
+    assert "2 model calls" in errors
+
+
+@pytest.mark.parametrize("question", ["¿Cuántos clientes hay?", "顧客は何人いますか", "كم عدد العملاء؟ 🚀"])
+def test_a_question_in_any_language_reaches_the_model_whole(question: str, shop: str, tta: Run) -> None:
+    with ScriptedServer(script=lambda _: SQL) as server:
+        code, out, errors = tta("ask", question, "--db", shop, "--model", server.base_url)
+        assert code == 0, errors
+        assert "Edsger" in out
+        assert question in server.log[0].text
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
