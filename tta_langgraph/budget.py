@@ -8,8 +8,8 @@ reducer (`merge_budget`), so fan-out, retries, replays and resumes can neither l
 from __future__ import annotations
 
 import math
+import os
 import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -219,7 +219,7 @@ class BudgetTracker:
         cls, budget: Budget | Mapping[str, Any] | int | None, *, parent: BudgetTracker | None = None
     ) -> BudgetTracker:
         """Starts the clock of a new episode under `budget`."""
-        return cls(episode=uuid.uuid4().hex, budget=Budget.coerce(budget), started=time.time(), parent=parent)
+        return cls(episode=new_id(), budget=Budget.coerce(budget), started=time.time(), parent=parent)
 
     def nested(self, budget: Budget | Mapping[str, Any] | int) -> BudgetTracker:
         """Cuts a smaller budget for a sub-graph or a `Send` branch; its charges count here too."""
@@ -273,6 +273,11 @@ class BudgetTracker:
         return replace(self, charges={**self.charges, **new})
 
 
+def new_id() -> str:
+    """A random id of 128 bits, as a `uuid4` but for its cost."""
+    return os.urandom(16).hex()
+
+
 def merge_budget(left: BudgetTracker | None, right: Any) -> BudgetTracker:
     """Reducer of the `budget` channel: commutative and idempotent over charges.
 
@@ -290,12 +295,20 @@ def merge_budget(left: BudgetTracker | None, right: Any) -> BudgetTracker:
         return left
     # Settled charges never change, so the first value under an id is as good as the last.
     charges = {**left.charges, **{key: charge for key, charge in right.charges.items() if key not in left.charges}}
-    active = dict(left.active)
-    if right.episode == left.episode:
+    active = left.active
+    if right.active and right.episode == left.episode:
+        active = dict(left.active)
         for key, (begin, end) in right.active.items():
             known = active.get(key, (begin, end))
             active[key] = (min(begin, known[0]), max(end, known[1]))
-    return replace(left, charges=charges, active=active)
+    return BudgetTracker(
+        episode=left.episode,
+        budget=left.budget,
+        started=left.started,
+        charges=charges,
+        active=active,
+        parent=left.parent,
+    )
 
 
 def union_seconds(intervals: Any) -> float:

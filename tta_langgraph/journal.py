@@ -42,10 +42,10 @@ class Journal:
         """The journal of the running graph; None where nothing outlives the process."""
         configurable = (config or {}).get("configurable", {})
         checkpointer = configurable.get("__pregel_checkpointer")
-        root = configurable.get("checkpoint_map", {}).get("")
-        thread = configurable.get("thread_id")
         if not isinstance(checkpointer, BaseCheckpointSaver) or isinstance(checkpointer, InMemorySaver):
             return None
+        root = configurable.get("checkpoint_map", {}).get("")
+        thread = configurable.get("thread_id")
         if root is None or thread is None:
             return None
         address = {"configurable": {"thread_id": thread, "checkpoint_ns": "", "checkpoint_id": root}}

@@ -14,10 +14,8 @@ from __future__ import annotations
 import math
 import threading
 import time
-import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Set
 
 from tta_langgraph import events
 from tta_langgraph.budget import (
@@ -30,97 +28,9 @@ from tta_langgraph.budget import (
     Usage,
     union_seconds,
 )
+from tta_langgraph.reservation import Owner, Refusal, Request, Reservation, Sum, largest_affordable
 
-Owner = object
-"""Whoever holds a reservation; a caller never waits for a reservation that it holds itself."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
-    """What a call may consume at most, before it is admitted."""
-
-    prompt_tokens: int = 0
-    """Exact prompt tokens, or an upper bound."""
-    completion_tokens: int = 0
-    """The completion cap that is wished for, per choice."""
-    n: int = 1
-    """Choices; each may take the whole completion cap."""
-    min_completion: int = 1
-    """The smallest completion cap per choice that is still worth a call."""
-    usd: Callable[[int, int], float] | None = None
-    """Price in US dollars of (prompt tokens, completion tokens); None if no price is known."""
-    model_calls: int = 0
-    """1 for a model call, else 0."""
-    executions: int = 0
-    """1 for a query or tool, else 0."""
-    final: bool = False
-    """May draw on the reserve."""
-    source: str = ""
-    """Who asks."""
-
-    def bound(self, completion: int) -> Usage:
-        """The most that the call can consume with this completion cap per choice."""
-        written = completion * self.n
-        return Usage(
-            prompt_tokens=self.prompt_tokens,
-            completion_tokens=written,
-            usd=self.usd(self.prompt_tokens, written) if self.usd else 0.0,
-            model_calls=self.model_calls,
-            executions=self.executions,
-        )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Refusal:
-    """Why a request was not admitted."""
-
-    dimension: Dimension
-    """The limit that struck; the outermost ledger's where several do."""
-    busy: bool
-    """True: wait for calls in flight. False: exhausted for good."""
-    spent: float
-    """Spent in that dimension (tokens, seconds, US dollars, calls)."""
-    limit: float
-    """The limit less the reserve that may not be touched, same unit."""
-    source: str
-    """Who asked."""
-    ledger: Ledger
-    """The ledger whose limit struck."""
-
-
-@dataclass(eq=False, slots=True)
-class Reservation:
-    """The upper bound held while a call is in flight. Settle it exactly once; later calls do nothing."""
-
-    ledger: Ledger
-    """The ledger that admitted it; its ancestors hold it too."""
-    request: Request
-    """What was asked for."""
-    completion_tokens: int
-    """The completion cap per choice that was granted; pass it to the model as its limit."""
-    bound: Usage
-    """The most that can be consumed."""
-    owner: Owner
-    """Who holds it."""
-    id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    """Unique id, which becomes the charge's id."""
-    open: bool = True
-    """False once settled or released."""
-
-    def settle(self, usage: Usage, note: str = "") -> Charge | None:
-        """Replaces the reservation by what was consumed."""
-        return self.ledger._close(self, Charge(id=self.id, usage=usage, source=self.request.source, note=note))
-
-    def settle_unknown(self, note: str, seconds: float = 0.0) -> Charge | None:
-        """Charges the whole reservation: the usage is unknown, so the bound is all that is safe to assume."""
-        usage = replace(self.bound, seconds=seconds)
-        charge = Charge(id=self.id, usage=usage, source=self.request.source, note=note, estimated=True)
-        return self.ledger._close(self, charge)
-
-    def release(self) -> None:
-        """Gives the reservation back: the call was never made."""
-        self.ledger._close(self, None)
-
+__all__ = ["Ledger", "Owner", "Refusal", "Request", "Reservation"]
 
 _ROUNDING = 1e-12
 """US dollars are sums of floats; tokens and calls are whole numbers and far above it."""
@@ -167,34 +77,35 @@ class Ledger:
         self.recovered = False
         """Whether the journal of an earlier, killed process was read."""
         self.charges: dict[str, Charge] = {}
-        self._limits = self.budget.limits
+        self.lineage: tuple[Ledger, ...] = (self,) if parent is None else (*parent.lineage, self)
+        """This ledger and its ancestors, outermost first."""
+        self.counts_activity: bool = self.budget.clock == "active" or (parent is not None and parent.counts_activity)
+        """Whether this ledger or an ancestor is on the active clock."""
+        self._timed: bool = self.budget.seconds is not None or (parent is not None and parent._timed)
+        self._limits = dict(self.budget.limits)
+        self._limits.pop("seconds", None)
         self._tree: _Tree = parent._tree if parent is not None else _Tree()
         self._in_flight: dict[str, Reservation] = {}
-        self._spent = Usage()
-        self._reserved = Usage()
+        self._spent = Sum()
+        self._reserved = Sum()
         self._active = dict(tracker.active)
         self._active_key: str | None = None
         # The wall clock can be set back by hand or by NTP; within the process, time only goes forward.
         self._anchor = (now(), time.monotonic()) if now is time.time else None
-        self.absorb(tracker.charges)
+        if tracker.charges:
+            self.absorb(tracker.charges)
 
     # -- reading ------------------------------------------------------------------------------------------
 
     @property
-    def lineage(self) -> tuple[Ledger, ...]:
-        """This ledger and its ancestors, outermost first."""
-        above = () if self.parent is None else self.parent.lineage
-        return (*above, self)
-
-    @property
     def spent(self) -> Usage:
         """Sum of the settled charges."""
-        return self._spent
+        return self._spent.usage()
 
     @property
     def reserved(self) -> Usage:
         """Sum of the bounds of the calls in flight."""
-        return self._reserved
+        return self._reserved.usage()
 
     @property
     def in_flight(self) -> tuple[Reservation, ...]:
@@ -216,18 +127,19 @@ class Ledger:
     def seconds_left(self, *, final: bool = False) -> float:
         """Seconds until the nearest deadline of this ledger and its ancestors; `inf` without one."""
         left = math.inf
-        for ledger in self.lineage:
-            if ledger.budget.seconds is not None:
-                held = 0.0 if final else ledger.budget.reserve.seconds
-                left = min(left, ledger.budget.seconds - held - ledger.elapsed)
+        if self._timed:
+            for ledger in self.lineage:
+                if ledger.budget.seconds is not None:
+                    held = 0.0 if final else ledger.budget.reserve.seconds
+                    left = min(left, ledger.budget.seconds - held - ledger.elapsed)
         return left
 
     def deadline(self, *, final: bool = False) -> tuple[float, float]:
         """Elapsed seconds and the limit, less the reserve, of the nearest deadline in the lineage."""
-        timed = [ledger for ledger in self.lineage if ledger.budget.seconds is not None]
         limits = [
             (ledger.elapsed, (ledger.budget.seconds or 0.0) - (0.0 if final else ledger.budget.reserve.seconds))
-            for ledger in timed
+            for ledger in self.lineage
+            if ledger.budget.seconds is not None
         ]
         return min(limits, key=lambda pair: pair[1] - pair[0], default=(self.elapsed, math.inf))
 
@@ -248,7 +160,15 @@ class Ledger:
         """The state object for this moment: limits, charges, clock."""
         with self._tree.lock:
             parent = None if self.parent is None else self.parent.tracker()
-            return replace(self.tracker_at_start, charges=dict(self.charges), active=dict(self._active), parent=parent)
+            start = self.tracker_at_start
+            return BudgetTracker(
+                episode=start.episode,
+                budget=start.budget,
+                started=start.started,
+                charges=dict(self.charges),
+                active=dict(self._active),
+                parent=parent,
+            )
 
     # -- spending -----------------------------------------------------------------------------------------
 
@@ -298,6 +218,19 @@ class Ledger:
         if charges.keys() - self.charges.keys():
             self.absorb(charges)
 
+    def charges_beyond(self, *known: Mapping[str, Charge]) -> dict[str, Charge]:
+        """The charges that none of these knows by id."""
+        with self._tree.lock:
+            left: Set[str] = self.charges.keys()
+            for each in known:
+                left = left - each.keys()
+            return {key: self.charges[key] for key in self.charges if key in left}
+
+    def activity(self) -> dict[str, tuple[float, float]]:
+        """Per invocation of the graph, the first and last Unix time (seconds) at which it was seen working."""
+        with self._tree.lock:
+            return dict(self._active)
+
     def touch(self, invocation: str) -> None:
         """Notes that an invocation of the graph is at work; the active clock counts between touches."""
         with self._tree.lock:
@@ -325,22 +258,35 @@ class Ledger:
         return float(limit - held - getattr(self._spent, dimension) - getattr(self._reserved, dimension))
 
     def _admit(self, request: Request, owner: Owner) -> Reservation | Refusal:
-        smallest = request.bound(min(request.min_completion, request.completion_tokens))
         wished = request.bound(request.completion_tokens)
-        for ledger in self.lineage:
-            refusal = ledger._refuse(request, smallest, owner)
-            if refusal is not None:
-                return refusal
-        for ledger in self.lineage:
-            refusal = ledger._contended(request, wished, owner)
-            if refusal is not None:
-                return refusal
-        cap = self._largest_cap(request)
-        reservation = Reservation(self, request, cap, request.bound(cap), owner)
+        cap = request.completion_tokens
+        if not self._fits(request, wished):
+            smallest = request.bound(min(request.min_completion, request.completion_tokens))
+            for ledger in self.lineage:
+                refusal = ledger._refuse(request, smallest, owner)
+                if refusal is not None:
+                    return refusal
+            for ledger in self.lineage:
+                refusal = ledger._contended(request, wished, owner)
+                if refusal is not None:
+                    return refusal
+            cap = self._largest_cap(request)
+            wished = request.bound(cap)
+        reservation = Reservation(self, request, cap, wished, owner)
         for ledger in self.lineage:
             ledger._in_flight[reservation.id] = reservation
-            ledger._reserved = ledger._reserved + reservation.bound
+            ledger._reserved.add(wished)
         return reservation
+
+    def _fits(self, request: Request, wished: Usage) -> bool:
+        """Whether the whole request fits everywhere, as most do: then nothing else has to be worked out."""
+        if self._timed and self.seconds_left(final=request.final) <= 0:
+            return False
+        for ledger in self.lineage:
+            for dimension in ledger._limits:
+                if getattr(wished, dimension) > ledger._own_left(dimension, request.final):
+                    return False
+        return True
 
     def _refuse(self, request: Request, smallest: Usage, owner: Owner) -> Refusal | None:
         """This one ledger's refusal of the smallest useful form of the request, or None."""
@@ -348,9 +294,9 @@ class Ledger:
         if self.budget.seconds is not None and self.elapsed >= self.budget.seconds - held:
             return self._refusal("seconds", request, busy=False)
         for dimension in self._limits:
-            need = 0.0 if dimension == "seconds" else getattr(smallest, dimension)
+            need = getattr(smallest, dimension)
             left = self._own_left(dimension, request.final)
-            if dimension != "seconds" and need > left + _ROUNDING:
+            if need > left + _ROUNDING:
                 may_return = self._held_by_others(dimension, owner)
                 return self._refusal(dimension, request, busy=may_return > 0 and need <= left + may_return + _ROUNDING)
         return None
@@ -358,8 +304,6 @@ class Ledger:
     def _contended(self, request: Request, wished: Usage, owner: Owner) -> Refusal | None:
         """A *busy* refusal if the whole request may fit here once others have settled, else None."""
         for dimension in self._limits:
-            if dimension == "seconds":
-                continue
             over = getattr(wished, dimension) > self._own_left(dimension, request.final) + _ROUNDING
             if over and self._held_by_others(dimension, owner) > 0:
                 return self._refusal(dimension, request, busy=True)
@@ -368,7 +312,7 @@ class Ledger:
     def _refusal(self, dimension: Dimension, request: Request, *, busy: bool) -> Refusal:
         reserve = 0.0 if request.final else float(getattr(self.budget.reserve, dimension, 0))
         spent = self.elapsed if dimension == "seconds" else float(getattr(self._spent, dimension))
-        limit = self._limits[dimension] - reserve
+        limit = self.budget.limits[dimension] - reserve
         return Refusal(dimension=dimension, busy=busy, spent=spent, limit=limit, source=request.source, ledger=self)
 
     def _held_by_others(self, dimension: Dimension, owner: Owner) -> float:
@@ -387,29 +331,38 @@ class Ledger:
                 cap = int(room // request.n)
             usd = ledger._own_left("usd", request.final)
             if request.usd is not None and request.bound(cap).usd > usd:
-                cap = _bisect_cap(request, cap, usd)
+                cap = largest_affordable(request, cap, usd)
         return cap
 
     def _record(self, charge: Charge) -> bool:
         if charge.id in self.charges:
             return False
         self.charges[charge.id] = charge
-        self._spent = self._spent + charge.usage
+        self._spent.add(charge.usage)
         return True
 
-    def _close(self, reservation: Reservation, charge: Charge | None) -> Charge | None:
+    def _close(self, reservation: Reservation, usage: Usage | None, note: str, *, estimated: bool) -> Charge | None:
+        charge: Charge | None = None
         with self._tree.lock:
             if not reservation.open:
                 return None
             reservation.open = False
-            if charge is not None:
-                charge = replace(charge, at=self._time())
+            if usage is not None:
+                charge = Charge(
+                    id=reservation.id,
+                    usage=usage,
+                    source=reservation.request.source,
+                    at=self._time(),
+                    estimated=estimated,
+                    note=note,
+                )
             for ledger in self.lineage:
                 del ledger._in_flight[reservation.id]
-                ledger._reserved = _minus(ledger._reserved, reservation.bound)
+                ledger._reserved.take_off(reservation.bound)
                 if charge is not None:
                     ledger._record(charge)
-            self._serve()
+            if self._tree.waiters:
+                self._serve()
         if charge is not None and events.watched():
             events.publish({"type": "charge", "episode": self.episode, "charge": charge, "remaining": self.remaining})
         return charge
@@ -427,26 +380,3 @@ class Ledger:
                 continue
             self._tree.waiters.remove(waiter)
             waiter.granted(outcome)
-
-
-def _minus(total: Usage, part: Usage) -> Usage:
-    """`total - part`, never below zero by rounding."""
-    return Usage(
-        prompt_tokens=total.prompt_tokens - part.prompt_tokens,
-        completion_tokens=total.completion_tokens - part.completion_tokens,
-        usd=max(0.0, total.usd - part.usd),
-        model_calls=total.model_calls - part.model_calls,
-        executions=total.executions - part.executions,
-    )
-
-
-def _bisect_cap(request: Request, cap: int, usd: float) -> int:
-    """The largest completion cap whose price is at most `usd`; prices grow with tokens, so bisection finds it."""
-    low, high = 0, cap
-    while low < high:
-        middle = (low + high + 1) // 2
-        if request.bound(middle).usd <= usd:
-            low = middle
-        else:
-            high = middle - 1
-    return low

@@ -7,7 +7,7 @@ threads meet in the same ledger, whatever copy of the state they hold.
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables.config import var_child_runnable_config
 
-from tta_langgraph.budget import Budget, BudgetTracker, Remaining, merge_budget
-from tta_langgraph.journal import Journal
+from tta_langgraph.budget import Budget, BudgetTracker, Charge, Remaining, merge_budget
 from tta_langgraph.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -164,15 +163,19 @@ def tracker_in_state(config: Mapping[str, Any] | None, *, fresh: bool = False) -
     return found if isinstance(found, BudgetTracker) and found.episode else None
 
 
-def current_ledger(tracker: BudgetTracker | None = None) -> Ledger | None:
+def current_ledger(tracker: BudgetTracker | None = None, config: Mapping[str, Any] | None = None) -> Ledger | None:
     """The ledger that a call made here draws on, or None outside of any budget.
 
     Looked for in this order: the given tracker or the running graph's state, the innermost open scope, and, in a
     sub-graph that has no `budget` key, the last ledger that the same run used.
+
+    Args:
+        tracker: draw on this one.
+        config: the running task's config, where the caller has it already.
     """
     scope = _active.get()
     around = scope.ledger if scope else None
-    config = running_config()
+    config = config or running_config()
     tracker = tracker or tracker_in_state(config)
     if tracker is not None and tracker.episode:
         if around is not None and any(ledger.episode == tracker.episode for ledger in around.lineage):
@@ -196,40 +199,52 @@ def ledger_for(tracker: BudgetTracker, parent: Ledger | None = None) -> Ledger:
         ledger = _ledgers.get(tracker.episode)
         if ledger is None:
             ledger = _ledgers[tracker.episode] = Ledger(tracker, parent=parent)
-            _trim()
+            if len(_ledgers) > KEPT_EPISODES:
+                _trim()
         else:
             _ledgers.move_to_end(tracker.episode)
     ledger.absorb_new(tracker.charges)
     return ledger
 
 
-def journal_to_recover(ledger: Ledger) -> Journal | None:
-    """The journal to read before a ledger's first call in this process; None once that was done."""
-    if ledger.recovered:
-        return None
-    ledger.recovered = True
-    return Journal.of(running_config(), ledger.episode)
-
-
-def save_to_state(ledger: Ledger) -> None:
+def save_to_state(ledger: Ledger, config: Mapping[str, Any] | None = None, known: BudgetTracker | None = None) -> None:
     """Writes every charge that the running graph's state does not know yet, along with this task's writes.
 
     The union reducer makes repetition harmless, so whatever an earlier attempt of a retried node lost is simply
     written again.
+
+    Args:
+        ledger: the account.
+        config: the running task's config, where the caller has it already.
+        known: the tracker in the state, likewise.
     """
-    config = running_config()
-    known = tracker_in_state(config, fresh=True)
+    config = config or running_config()
+    known = known or tracker_in_state(config)
     if config is None or known is None:
         return
+    send = config["configurable"]["__pregel_send"]
     for own in ledger.lineage:
         if own.episode == known.episode:
-            now = own.tracker()
-            new = {key: charge for key, charge in now.charges.items() if key not in known.charges}
-            if new or now.active != known.active:
+            new = own.charges_beyond(known.charges, *_written(config, send))
+            active = own.activity() if own.counts_activity else {}
+            if new or active:
                 update = BudgetTracker(
-                    episode=known.episode, budget=known.budget, started=known.started, charges=new, active=now.active
+                    episode=known.episode, budget=known.budget, started=known.started, charges=new, active=active
                 )
-                config["configurable"]["__pregel_send"]([(CHANNEL, update)])
+                send([(CHANNEL, update)])
+
+
+def _written(config: Mapping[str, Any], send: Any) -> list[Mapping[str, Charge]]:
+    """The charges that this attempt of the task has written so far.
+
+    LangGraph's `send` extends the task's writes, which it empties before a retry. Asking it for the state with the
+    writes applied would copy every channel of the graph, for each call.
+    """
+    writes = getattr(send, "__self__", None)
+    if isinstance(writes, (deque, list)):
+        return [value.charges for name, value in list(writes) if name == CHANNEL and isinstance(value, BudgetTracker)]
+    applied = tracker_in_state(config, fresh=True)
+    return [] if applied is None else [applied.charges]
 
 
 def invocation_of(config: Mapping[str, Any] | None) -> str:
@@ -256,6 +271,9 @@ def _note_run(config: Mapping[str, Any] | None, ledger: Ledger) -> None:
     control = _control(config)
     if control is None:
         return
+    noted = _runs.get(id(control))
+    if noted is not None and noted[0] is control and noted[1] is ledger:
+        return
     with _lock:
         # The control object is kept, so that its id cannot be taken by another run's.
         _runs[id(control)] = (control, ledger)
@@ -271,8 +289,6 @@ def _ledger_of_run(config: Mapping[str, Any] | None) -> Ledger | None:
 
 
 def _trim() -> None:
-    if len(_ledgers) <= KEPT_EPISODES:
-        return
     for episode in list(_ledgers)[: len(_ledgers) - KEPT_EPISODES]:
         if not _ledgers[episode].in_flight:
             del _ledgers[episode]

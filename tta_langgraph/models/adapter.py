@@ -23,6 +23,10 @@ class Adapter:
     """Keyword that limits the completion tokens of a call."""
     default_cap: int | None
     """The cap that the model was configured with, or None."""
+    default_n: int
+    """Choices per request that the model was configured with."""
+    exact_usage: bool
+    """Counts its own tokens, so that its reports are never doubted."""
     takes_n: bool
     """Gives several choices in one request."""
     takes_timeout: bool
@@ -53,6 +57,8 @@ class Adapter:
             name=next((str(name) for name in named if name), kind.__name__),
             cap=cap,
             default_cap=configured if isinstance(configured, int) and configured > 0 else None,
+            default_n=int(getattr(model, "n", None) or 1),
+            exact_usage=bool(getattr(model, "reports_exact_usage", False)),
             takes_n="n" in fields or bool(getattr(model, "supports_n", False)),
             takes_timeout="request_timeout" in fields or bool(getattr(model, "supports_timeout", False)),
             native_async=kind._agenerate is not BaseChatModel._agenerate,

@@ -11,13 +11,13 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tta_langgraph import events
-from tta_langgraph.budget import Charge, Usage
+from tta_langgraph.budget import BudgetTracker, Charge, Usage
 from tta_langgraph.errors import BudgetError, BudgetExceededError
 from tta_langgraph.journal import Journal
 from tta_langgraph.ledger import Ledger, Refusal, Request, Reservation
@@ -26,7 +26,7 @@ from tta_langgraph.models.prices import Price
 from tta_langgraph.models.prompt_count import Counted
 from tta_langgraph.models.usage import Consumed
 from tta_langgraph.pool import Lease, PoolRefusal, SharedPool
-from tta_langgraph.scope import invocation_of, journal_to_recover, running_config, save_to_state
+from tta_langgraph.scope import invocation_of, running_config, save_to_state
 
 MIN_COMPLETION = 16
 """Smallest completion cap (tokens) that is worth a call, unless the call says otherwise."""
@@ -64,11 +64,13 @@ def call_options(options: CallOptions) -> Iterator[None]:
 
 def current_source(fallback: str) -> str:
     """Who is calling: as said by `call_options`, else the running LangGraph node, else the fallback."""
-    said = (_options.get() or _DEFAULT).source
-    if said:
-        return said
-    config = running_config()
-    return str((config or {}).get("metadata", {}).get("langgraph_node") or fallback)
+    return _source(_options.get() or _DEFAULT, running_config(), fallback)
+
+
+def _source(options: CallOptions, config: Mapping[str, Any] | None, fallback: str) -> str:
+    if options.source or config is None:
+        return options.source or fallback
+    return str(config.get("metadata", {}).get("langgraph_node") or fallback)
 
 
 @dataclass(eq=False, slots=True)
@@ -83,6 +85,12 @@ class MeteredCall:
     """The prompt count and how it was had."""
     price: Price | None
     """US dollars per token, if known."""
+    config: Mapping[str, Any] | None
+    """Config of the LangGraph task that makes the call; None outside of a graph."""
+    tracker: BudgetTracker | None
+    """What that task's state says of the budget; it does not change while the task runs."""
+    journal: Journal | None
+    """Where open reservations are written down; None where nothing outlives the process."""
     pools: tuple[SharedPool, ...] = ()
     """Shared budgets that it draws on as well."""
     spent: list[Usage] | None = None
@@ -101,6 +109,8 @@ class MeteredCall:
         n: int,
         price: Price | None,
         pools: tuple[SharedPool, ...],
+        config: Mapping[str, Any] | None = None,
+        tracker: BudgetTracker | None = None,
     ) -> MeteredCall:
         """Works out the upper bound of a call whose prompt was counted.
 
@@ -108,8 +118,7 @@ class MeteredCall:
             BudgetError: there is a limit in US dollars and the model has no known price.
         """
         options = _options.get() or _DEFAULT
-        limited = any(above.budget.usd is not None for above in ledger.lineage)
-        if limited and price is None:
+        if price is None and any(above.budget.usd is not None for above in ledger.lineage):
             raise BudgetError(
                 f"the model {name!r} has no known price, so a limit in US dollars cannot be enforced",
                 where="Budget.usd",
@@ -123,9 +132,10 @@ class MeteredCall:
             usd=price.cost if price is not None else None,
             model_calls=1,
             final=options.final,
-            source=current_source(name),
+            source=_source(options, config, name),
         )
-        return cls(ledger, request, counted, price, pools, options.spent)
+        journal = Journal.of(config, ledger.episode)
+        return cls(ledger, request, counted, price, config, tracker, journal, pools, options.spent)
 
     @property
     def seconds_left(self) -> float:
@@ -141,9 +151,8 @@ class MeteredCall:
             BudgetExceededError: the budget cannot cover even the smallest useful form of the call.
         """
         self._touch()
-        journal = journal_to_recover(self.ledger)
-        if journal is not None:
-            self.ledger.absorb(journal.recover())
+        if self._must_recover() and self.journal is not None:
+            self.ledger.absorb(self.journal.recover())
         owner = threading.get_ident()
         outcome = self.ledger.try_reserve(self.request, owner)
         if isinstance(outcome, Refusal) and outcome.busy:
@@ -152,9 +161,8 @@ class MeteredCall:
         try:
             for pool in self.pools:
                 self._lease(reservation, pool, self._ask_pool(pool, reservation))
-            writes = Journal.of(running_config(), self.ledger.episode)
-            if writes is not None:
-                writes.opened(reservation)
+            if self.journal is not None:
+                self.journal.opened(reservation)
         except BaseException:
             self._give_back(reservation)
             raise
@@ -163,9 +171,8 @@ class MeteredCall:
     async def aadmit(self) -> Reservation:
         """Twin of `admit`; waiting does not block the event loop."""
         self._touch()
-        journal = journal_to_recover(self.ledger)
-        if journal is not None:
-            self.ledger.absorb(await journal.arecover())
+        if self._must_recover() and self.journal is not None:
+            self.ledger.absorb(await self.journal.arecover())
         owner = asyncio.current_task()
         outcome = self.ledger.try_reserve(self.request, owner)
         if isinstance(outcome, Refusal) and outcome.busy:
@@ -174,13 +181,17 @@ class MeteredCall:
         try:
             for pool in self.pools:
                 self._lease(reservation, pool, await self._aask_pool(pool, reservation))
-            writes = Journal.of(running_config(), self.ledger.episode)
-            if writes is not None:
-                await writes.aopened(reservation)
+            if self.journal is not None:
+                await self.journal.aopened(reservation)
         except BaseException:
             self._give_back(reservation)
             raise
         return reservation
+
+    def _must_recover(self) -> bool:
+        """Whether this is the ledger's first call in this process: an earlier one may have been killed."""
+        first, self.ledger.recovered = not self.ledger.recovered, True
+        return first
 
     def _wait(self, owner: object, busy: Refusal) -> Reservation | Refusal:
         arrived = threading.Event()
@@ -239,13 +250,15 @@ class MeteredCall:
     def succeed(self, reservation: Reservation, used: Consumed, seconds: float) -> Usage:
         """Settles what was consumed, and writes it to the journal and the graph's state."""
         usage = self._succeed(reservation, used, seconds)
-        self._written(reservation)
+        if self.journal is not None and (charge := self.ledger.charges.get(reservation.id)) is not None:
+            self.journal.closed(charge)
         return usage
 
     async def asucceed(self, reservation: Reservation, used: Consumed, seconds: float) -> Usage:
         """Twin of `succeed`."""
         usage = self._succeed(reservation, used, seconds)
-        await self._awritten(reservation)
+        if self.journal is not None and (charge := self.ledger.charges.get(reservation.id)) is not None:
+            await self.journal.aclosed(charge)
         return usage
 
     def _succeed(self, reservation: Reservation, used: Consumed, seconds: float) -> Usage:
@@ -291,18 +304,8 @@ class MeteredCall:
             return
         for pool, lease in self.leases.pop(reservation.id, ()):
             pool.settle(lease, charge.usage)
-        save_to_state(self.ledger)
-        _stream_event(self.ledger, charge)
-
-    def _written(self, reservation: Reservation) -> None:
-        journal, charge = Journal.of(running_config(), self.ledger.episode), self.ledger.charges.get(reservation.id)
-        if journal is not None and charge is not None:
-            journal.closed(charge)
-
-    async def _awritten(self, reservation: Reservation) -> None:
-        journal, charge = Journal.of(running_config(), self.ledger.episode), self.ledger.charges.get(reservation.id)
-        if journal is not None and charge is not None:
-            await journal.aclosed(charge)
+        save_to_state(self.ledger, self.config, self.tracker)
+        _stream_event(self.ledger, charge, self.config)
 
     def _give_back(self, reservation: Reservation) -> None:
         for pool, lease in self.leases.pop(reservation.id, ()):
@@ -310,8 +313,8 @@ class MeteredCall:
         reservation.release()
 
     def _touch(self) -> None:
-        if any(above.budget.clock == "active" for above in self.ledger.lineage):
-            self.ledger.touch(invocation_of(running_config()))
+        if self.ledger.counts_activity:
+            self.ledger.touch(invocation_of(self.config))
 
     # -- shared pools -------------------------------------------------------------------------------------
 
@@ -351,13 +354,14 @@ def _release(box: Sequence[Reservation | Refusal]) -> None:
             outcome.release()
 
 
-def _stream_event(ledger: Ledger, charge: Charge) -> None:
+def _stream_event(ledger: Ledger, charge: Charge, config: Mapping[str, Any] | None) -> None:
     """Shows the spending live to those who stream the graph with `stream_mode="custom"`."""
-    config = running_config()
+    if config is None:
+        return
     writer: Callable[[Any], None] | None = getattr(
-        (config or {}).get("configurable", {}).get("__pregel_runtime"), "stream_writer", None
+        config["configurable"].get("__pregel_runtime"), "stream_writer", None
     )
-    if writer is None or writer.__name__ == "_no_op_stream_writer":
+    if writer is None or _goes_nowhere(writer):
         return
     remaining = ledger.remaining
     writer(
@@ -370,6 +374,12 @@ def _stream_event(ledger: Ledger, charge: Charge) -> None:
             "seconds_left": None if math.isinf(remaining.seconds) else round(remaining.seconds, 3),
         }
     )
+
+
+def _goes_nowhere(writer: Callable[[Any], None]) -> bool:
+    """Whether nobody streams: LangGraph's writer is then a function that holds no stream to write to."""
+    module = getattr(writer, "__module__", "")
+    return module.startswith("langgraph.") and getattr(writer, "__closure__", writer) is None
 
 
 def publish_retry(call: MeteredCall, attempt: int, error: BaseException, pause: float) -> None:

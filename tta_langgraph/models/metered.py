@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextvars import copy_context
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -20,7 +20,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableBinding, RunnableSequence
 from langchain_core.runnables.base import RunnableParallel
-from pydantic import ConfigDict, PrivateAttr
+from pydantic import ConfigDict
 
 from tta_langgraph.budget import BudgetTracker
 from tta_langgraph.errors import BudgetExceededError, ModelError
@@ -30,11 +30,11 @@ from tta_langgraph.models.call import MeteredCall, current_source, publish_retry
 from tta_langgraph.models.counting import TokenCounter, counter_for
 from tta_langgraph.models.failures import Retries, classify, is_timeout
 from tta_langgraph.models.prices import price_for
-from tta_langgraph.models.prompt_count import Counted, acount_prompt, count_prompt
+from tta_langgraph.models.prompt_count import Counted, PromptCounter
 from tta_langgraph.models.sync_loop import run_in_background
 from tta_langgraph.models.usage import Consumed, consumed, from_metadata, written
 from tta_langgraph.pool import SharedPool
-from tta_langgraph.scope import active_pools, current_ledger
+from tta_langgraph.scope import active_pools, current_ledger, running_config, tracker_in_state
 
 DEFAULT_CAP = 1024
 """Completion cap (tokens per choice) of a call where neither the call nor the model sets one."""
@@ -108,18 +108,27 @@ class BudgetedChatModel(BaseChatModel):
     pools: tuple[SharedPool, ...] = ()
     """Shared budgets that every call draws on."""
 
-    _adapter: Adapter = PrivateAttr()
-    _bare: BaseChatModel = PrivateAttr()
+    # Needed by every call, and pydantic's private attributes are slow to look up: hence cached properties.
 
-    def model_post_init(self, context: Any, /) -> None:
-        super().model_post_init(context)
-        self._adapter = Adapter.of(self.inner)
-        self._bare = without_client_retries(self.inner)
+    @cached_property
+    def adapter(self) -> Adapter:
+        """What the meter knows of the inner model."""
+        return Adapter.of(self.inner)
+
+    @cached_property
+    def bare(self) -> BaseChatModel:
+        """The inner model without its client's own retries."""
+        return without_client_retries(self.inner)
+
+    @cached_property
+    def prompts(self) -> PromptCounter:
+        """Counts prompts for the inner model."""
+        return PromptCounter(self.inner)
 
     @property
     def name_in_prices(self) -> str:
         """The model's name as prices, counters and traces know it."""
-        return self._adapter.name
+        return self.adapter.name
 
     def _streaming_disabled(self, **kwargs: Any) -> bool:
         """A listener for tokens must not turn several samples into one: streams carry a single choice."""
@@ -206,7 +215,7 @@ class BudgetedChatModel(BaseChatModel):
             begun = time.perf_counter()
             try:
                 async with _deadline(call):
-                    result = await self._bare._agenerate(messages, stop=stop, **self._capped(reservation, kwargs))
+                    result = await self.bare._agenerate(messages, stop=stop, **self._capped(reservation, kwargs))
             except BaseException as error:
                 self._failed(call, reservation, error, begun)
                 await asyncio.sleep(self._pause(call, attempt, error))
@@ -227,14 +236,14 @@ class BudgetedChatModel(BaseChatModel):
         capped = self._capped(reservation, kwargs)
         left = call.seconds_left
         if math.isinf(left):
-            return self._bare._generate(messages, stop=stop, **capped)
-        if self._adapter.takes_timeout:
-            return self._bare._generate(messages, stop=stop, **{**capped, "timeout": max(0.001, left)})
-        if self._adapter.native_async:
-            return run_in_background(self._bare._agenerate(messages, stop=stop, **capped), timeout=left)
+            return self.bare._generate(messages, stop=stop, **capped)
+        if self.adapter.takes_timeout:
+            return self.bare._generate(messages, stop=stop, **{**capped, "timeout": max(0.001, left)})
+        if self.adapter.native_async:
+            return run_in_background(self.bare._agenerate(messages, stop=stop, **capped), timeout=left)
         # Neither can be cancelled: the answer is awaited in a thread and, at the deadline, no longer waited for.
         context = copy_context()
-        thread = asyncio.to_thread(context.run, lambda: self._bare._generate(messages, stop=stop, **capped))
+        thread = asyncio.to_thread(context.run, lambda: self.bare._generate(messages, stop=stop, **capped))
         return run_in_background(thread, timeout=left)
 
     # -- streams ------------------------------------------------------------------------------------------
@@ -246,7 +255,7 @@ class BudgetedChatModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        if not self._adapter.streams:
+        if not self.adapter.streams:
             yield from _as_chunks(self._generate(messages, stop, run_manager, **kwargs))
             return
         call = self._plan(messages, kwargs)
@@ -256,11 +265,11 @@ class BudgetedChatModel(BaseChatModel):
         reservation = call.admit()
         begun = time.perf_counter()
         options = self._capped(reservation, kwargs, stream=True)
-        if self._adapter.takes_timeout and not math.isinf(call.seconds_left):
+        if self.adapter.takes_timeout and not math.isinf(call.seconds_left):
             options["timeout"] = max(0.001, call.seconds_left)
         seen = _Seen()
         try:
-            with contextlib.closing(cast(Any, self._bare._stream(messages, stop=stop, **options))) as chunks:
+            with contextlib.closing(cast(Any, self.bare._stream(messages, stop=stop, **options))) as chunks:
                 for chunk in chunks:
                     seen.add(chunk)
                     if call.seconds_left <= 0:
@@ -279,7 +288,7 @@ class BudgetedChatModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        if not self._adapter.streams:
+        if not self.adapter.streams:
             for chunk in _as_chunks(await self._agenerate(messages, stop, run_manager, **kwargs)):
                 yield chunk
             return
@@ -292,7 +301,7 @@ class BudgetedChatModel(BaseChatModel):
         begun = time.perf_counter()
         options = self._capped(reservation, kwargs, stream=True)
         seen = _Seen()
-        chunks = cast(Any, self._bare._astream(messages, stop=stop, **options))
+        chunks = cast(Any, self.bare._astream(messages, stop=stop, **options))
         try:
             async with contextlib.aclosing(chunks):
                 while True:
@@ -314,51 +323,69 @@ class BudgetedChatModel(BaseChatModel):
 
     def _plan(self, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]) -> MeteredCall | None:
         """The call's upper bound; None outside of any budget."""
-        ledger = self._account()
-        return None if ledger is None else self._bounded(ledger, count_prompt(self.inner, messages, **kwargs), kwargs)
+        config = running_config()
+        tracker = tracker_in_state(config)
+        ledger = self._account(config, tracker)
+        if ledger is None:
+            return None
+        return self._bounded(ledger, self.prompts.count(messages, **kwargs), kwargs, config, tracker)
 
     async def _aplan(self, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]) -> MeteredCall | None:
         """Twin of `_plan`. Counting is part of the call: a server that counts slowly does not outlive the deadline."""
-        ledger = self._account()
+        config = running_config()
+        tracker = tracker_in_state(config)
+        ledger = self._account(config, tracker)
         if ledger is None:
             return None
         left = ledger.seconds_left()
         try:
             async with asyncio.timeout(None if math.isinf(left) else max(0.0, left)):
-                counted = await acount_prompt(self.inner, messages, **kwargs)
+                if "prompts" not in self.__dict__:  # choosing a counter may ask a server or load a tokenizer
+                    await asyncio.to_thread(getattr, self, "prompts")
+                counted = await self.prompts.acount(messages, **kwargs)
         except TimeoutError:
             elapsed, limit = ledger.deadline()
             raise BudgetExceededError(
-                "seconds", max(elapsed, limit), limit, current_source(self._adapter.name)
+                "seconds", max(elapsed, limit), limit, current_source(self.adapter.name)
             ) from None
-        return self._bounded(ledger, counted, kwargs)
+        return self._bounded(ledger, counted, kwargs, config, tracker)
 
-    def _account(self) -> Ledger | None:
+    def _account(self, config: Mapping[str, Any] | None, tracker: BudgetTracker | None) -> Ledger | None:
         """The ledger to draw on; None outside of any budget."""
-        return current_ledger() or (_unlimited() if active_pools() or self.pools else None)
+        return current_ledger(tracker, config) or (_unlimited() if active_pools() or self.pools else None)
 
-    def _bounded(self, ledger: Ledger, counted: Counted, kwargs: Mapping[str, Any]) -> MeteredCall:
-        wanted = kwargs.get(self._adapter.cap) or self._adapter.default_cap or self.max_completion_tokens
+    def _bounded(
+        self,
+        ledger: Ledger,
+        counted: Counted,
+        kwargs: Mapping[str, Any],
+        config: Mapping[str, Any] | None,
+        tracker: BudgetTracker | None,
+    ) -> MeteredCall:
+        adapter = self.adapter
+        wanted = kwargs.get(adapter.cap) or adapter.default_cap or self.max_completion_tokens
         return MeteredCall.plan(
             ledger,
             counted,
-            self._adapter.name,
+            adapter.name,
             cap=int(wanted),
-            n=int(kwargs.get("n") or getattr(self.inner, "n", None) or 1),
-            price=price_for(self._adapter.name),
+            n=int(kwargs.get("n") or adapter.default_n),
+            price=price_for(adapter.name),
             pools=(*active_pools(), *self.pools),
+            config=config,
+            tracker=tracker,
         )
 
     def _capped(self, reservation: Reservation, kwargs: Mapping[str, Any], *, stream: bool = False) -> dict[str, Any]:
         """The call's options with the cap that was granted: the model cannot write more than is reserved."""
-        capped = {**kwargs, self._adapter.cap: reservation.completion_tokens}
-        if stream and self._adapter.stream_usage:
+        capped = {**kwargs, self.adapter.cap: reservation.completion_tokens}
+        if stream and self.adapter.stream_usage:
             capped.setdefault("stream_usage", True)
         return capped
 
     def _consumed(self, call: MeteredCall, result: ChatResult) -> Consumed:
-        counter = counter_for(self.inner)
-        trusted = bool(getattr(self.inner, "reports_exact_usage", False))
+        counter = call.counted.counter
+        trusted = self.adapter.exact_usage
         count_text = counter.count_text if counter.exact else _on_the_safe_side(call.counted, counter)
         used = consumed(result, prompt=call.counted.count, count_text=count_text, exact=counter.exact, trusted=trusted)
         if used.note:

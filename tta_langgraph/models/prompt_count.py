@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,13 +11,11 @@ from typing import Any
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 
-from tta_langgraph.models.counting import (
-    SafetyMargin,
-    TokenCounter,
-    acount_messages,
-    counter_for,
-    margin_for,
-)
+from tta_langgraph.models.counting import SafetyMargin, TokenCounter, counter_for, margin_for
+from tta_langgraph.models.counting_server import ServerCounter
+
+SLOW = 0.001
+"""Seconds of counting that an event loop is not held up for: beyond it, a thread counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +36,53 @@ class Counted:
         self.margin.observe(estimated=self.count, reported=reported)
 
 
+class PromptCounter:
+    """Counts the prompts of one model, and knows how long its counter takes.
+
+    Args:
+        model: the chat model that will be called.
+    """
+
+    def __init__(self, model: BaseChatModel) -> None:
+        self._model = model
+        self.counter = counter_for(model)
+        """Who counts."""
+        self._over_network = isinstance(self.counter, ServerCounter)
+        self._margin = None if self._over_network else margin_for(model)
+        self._pace: float | None = None
+
+    def count(self, messages: Sequence[BaseMessage], **kwargs: Any) -> Counted:
+        """Counts a prompt before the call; nothing is generated."""
+        return self._counted(self.counter.count_messages(messages, **kwargs))
+
+    async def acount(self, messages: Sequence[BaseMessage], **kwargs: Any) -> Counted:
+        """Twin of `count`; what takes long is counted in a thread."""
+        size = sum(len(message.content) for message in messages) + 1_000 * len(kwargs)
+        if self.is_quick(size):
+            return self._counted(self._timed(size, messages, kwargs))
+        return self._counted(await asyncio.to_thread(self._timed, size, messages, kwargs))
+
+    def is_quick(self, size: int) -> bool:
+        """Whether an event loop may wait for the count of so many characters: never for a server's."""
+        return not self._over_network and self._pace is not None and self._pace * (size + _OVERHEAD) < SLOW
+
+    def _timed(self, size: int, messages: Sequence[BaseMessage], kwargs: dict[str, Any]) -> int:
+        begun = time.perf_counter()
+        count = self.counter.count_messages(messages, **kwargs)
+        pace = (time.perf_counter() - begun) / (size + _OVERHEAD)
+        # A slow count is believed at once; that it was an exception, only over time.
+        self._pace = pace if self._pace is None else max(pace, 0.9 * self._pace + 0.1 * pace)
+        return count
+
+    def _counted(self, count: int) -> Counted:
+        margin = self._margin or margin_for(self._model)
+        return Counted(count, margin.bound(count), self.counter, margin)
+
+
 def count_prompt(model: BaseChatModel, messages: Sequence[BaseMessage], **kwargs: Any) -> Counted:
-    """Counts a prompt before the call; nothing is generated."""
-    return _counted(model, counter_for(model).count_messages(messages, **kwargs))
+    """Counts one prompt of a model; nothing is generated."""
+    return PromptCounter(model).count(messages, **kwargs)
 
 
-async def acount_prompt(model: BaseChatModel, messages: Sequence[BaseMessage], **kwargs: Any) -> Counted:
-    """Twin of `count_prompt`: a server that counts slowly does not hold the event loop up."""
-    return _counted(model, await acount_messages(model, messages, **kwargs))
-
-
-def _counted(model: BaseChatModel, count: int) -> Counted:
-    margin = margin_for(model)
-    return Counted(count, margin.bound(count), counter_for(model), margin)
+_OVERHEAD = 500
+"""Characters that the fixed cost of a count is worth."""

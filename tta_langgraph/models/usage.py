@@ -76,12 +76,15 @@ def written(message: BaseMessage) -> str:
 
 
 def _reported(result: ChatResult) -> Consumed | None:
-    output = result.llm_output or {}
-    usage = output.get("token_usage") or output.get("usage")
-    if isinstance(usage, Mapping) and usage.get("completion_tokens") is not None:
+    output = result.llm_output
+    usage = (output.get("token_usage") or output.get("usage")) if output else None
+    if usage is not None and isinstance(usage, Mapping) and usage.get("completion_tokens") is not None:
         details = usage.get("prompt_tokens_details") or {}
         cached = int((details.get("cached_tokens") or 0) if isinstance(details, Mapping) else 0)
         return Consumed(int(usage.get("prompt_tokens") or 0), int(usage["completion_tokens"]), cached)
+    if len(result.generations) == 1:
+        metadata = getattr(result.generations[0].message, "usage_metadata", None)
+        return from_metadata(metadata) if metadata else None
     found = [from_metadata(usage) for usage in _metadata(result.generations)]
     if not found or len(found) < len(result.generations):
         return None
