@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tta_langgraph.episode import BudgetNode, OutOfBudget, Run, Steps
+from tta_langgraph.events import ended
 from tta_langgraph.nodes.execute import shown
 from tta_langgraph.nodes.reading import State, best_of
 from tta_langgraph.selection import Rule
@@ -25,7 +26,12 @@ class Deliver(BudgetNode):
     """Rule for the best candidate where no router decided."""
 
     def steps(self, state: State) -> Steps:
-        """Settles answer, best candidate and rows."""
+        """Settles answer, best candidate and rows, and tells those who watch that the episode is over."""
+        update = yield from self._settled(state)
+        ended(state.get("budget"), str(state.get("stop_reason") or "stop"))
+        return update
+
+    def _settled(self, state: State) -> Steps:
         best = best_of(state, self.selection)
         abstained = state.get("stop_reason") == "abstain"
         update = {"best": best, "answer": None if best is None or abstained else best.answer}

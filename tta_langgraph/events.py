@@ -1,4 +1,4 @@
-"""What happens inside episodes, for those who watch: charges, decisions, retries. Listeners never break a run."""
+"""What happens inside episodes, for those who watch: charges, decisions, retries, ends. Listeners never break a run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 Event = Mapping[str, Any]
-"""`type` (`charge`, `decision`, `retry`, …), `episode`, and what the type carries."""
+"""`type` (`charge`, `decision`, `retry`, `end`), `episode`, and what the type carries."""
 Listener = Callable[[Event], None]
 
 _log = logging.getLogger(__name__)
@@ -41,3 +41,14 @@ def publish(event: Event) -> None:
             listener(event)
         except Exception:
             _log.exception("a listener failed on a %s event", event.get("type"))
+
+
+def ended(tracker: Any, stop_reason: str) -> None:
+    """Tells every listener that an episode is over: `end`, with its `stop_reason`.
+
+    Args:
+        tracker: the episode's `BudgetTracker`, or whatever stands in the state where there is none.
+        stop_reason: why, as in the state.
+    """
+    if _listeners:
+        publish({"type": "end", "episode": str(getattr(tracker, "episode", "")), "stop_reason": stop_reason})

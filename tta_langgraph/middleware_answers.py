@@ -12,6 +12,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, RemoveMessage
 from langchain_core.runnables import Runnable
 
+from tta_langgraph import events
 from tta_langgraph.budget import BudgetTracker
 from tta_langgraph.decision import Policy, Snapshot
 from tta_langgraph.decision.router import announce
@@ -97,10 +98,12 @@ class AnswerReview:
             best = best_of(pool)
             return {**update, "messages": [_request(best)], "jump_to": "model"}
         ended = state.get("stop_reason") or (decision.action if decision is not None else "stop")
+        reason = "stop" if ended == "reflect" else ended
+        events.ended(state.get("budget"), reason)
         return {
             **update,
             "messages": _tidied(state["messages"], best_of(pool)),
-            "stop_reason": "stop" if ended == "reflect" else ended,
+            "stop_reason": reason,
             "jump_to": "end",
         }
 

@@ -179,3 +179,16 @@ def test_unknown_events_are_ignored(sink: Sink) -> None:
         events.publish({"type": "something new", "episode": "e"})
         events.publish({})
     assert sink.spans == ()
+
+
+def test_a_graphs_episode_is_closed_when_its_answer_is_delivered(sink: Sink, shop: str) -> None:
+    from tta_langgraph.graphs import create_text_to_sql_graph
+
+    with sink.listener(), ScriptedServer(lambda _: "SELECT count(*) FROM customers") as server:
+        graph = create_text_to_sql_graph(scripted_chat_model(server), shop).compile()
+        state = graph.invoke({"question": "How many customers?", "budget": {"tokens": 4_000}})
+        (episode,) = (span for span in sink.spans if span.name.startswith("invoke_agent"))
+    assert episode.attributes is not None
+    assert episode.attributes["gen_ai.conversation.id"] == state["budget"].episode
+    assert episode.attributes["tta.stop_reason"] == state["stop_reason"]
+    assert episode.attributes["gen_ai.usage.output_tokens"] == server.completion_tokens

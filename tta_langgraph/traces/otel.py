@@ -104,7 +104,7 @@ class TelemetryListener:
             self._decision(event)
         elif kind == "retry":
             self._retry(event)
-        elif kind in ("end", "episode_end"):
+        elif kind == "end":
             self.end(str(event.get("episode", "")), stop_reason=str(event.get("stop_reason", "")))
 
     def end(self, episode: str, *, stop_reason: str = "") -> None:
