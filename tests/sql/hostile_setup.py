@@ -19,7 +19,17 @@ POSTGRES = (
     "CREATE FUNCTION eve_delete() RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM singer; RETURN 1; END'",
     "CREATE FUNCTION eve_definer() RETURNS bigint LANGUAGE sql STABLE SECURITY DEFINER AS 'SELECT 1::bigint'",
 )
-MYSQL = ("CREATE FUNCTION eve_delete() RETURNS INT MODIFIES SQL DATA BEGIN DELETE FROM singer; RETURN 1; END",)
+MYSQL = (
+    "CREATE FUNCTION eve_delete() RETURNS INT DETERMINISTIC MODIFIES SQL DATA BEGIN DELETE FROM singer; RETURN 1; END",
+)
+
+MYSQL_STATE = (
+    "CHECKSUM TABLE singer, concert, number EXTENDED",
+    "SELECT * FROM mysql.user ORDER BY user, host",
+    "SHOW GLOBAL VARIABLES WHERE variable_name NOT REGEXP 'gtid|timestamp|binlog_pos'",
+    "SELECT event_name FROM information_schema.events UNION ALL SELECT trigger_name FROM information_schema.triggers "
+    "UNION ALL SELECT plugin_name FROM information_schema.plugins ORDER BY 1",
+)
 
 
 def fill(engine: Engine) -> None:
@@ -39,6 +49,8 @@ def fingerprint(engine: Engine) -> str:
         return hashlib.sha256(Path(database).read_bytes()).hexdigest()
     with engine.connect() as connection:
         parts = [str(_objects(connection))]
+        if connection.dialect.name in ("mysql", "mariadb"):
+            parts += [str(connection.execute(text(query)).all()) for query in MYSQL_STATE]
         for table in ("singer", "concert", "number"):
             parts.append(str(sorted(map(tuple, connection.execute(text(f"SELECT * FROM {table}"))))))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

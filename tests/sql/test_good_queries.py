@@ -86,6 +86,29 @@ GOOD = {
         "SELECT SQL_NO_CACHE count(*) FROM singer",
         "SELECT name FROM singer USE INDEX (PRIMARY) LIMIT 1, 2",
         "SELECT country, count(*) FROM singer GROUP BY country WITH ROLLUP",
+        "SELECT /*+ NO_BNL() */ name FROM singer",
+        "SELECT t.a FROM json_table('[{\"a\": 1}]', '$[*]' COLUMNS (a int PATH '$.a')) AS t",
+        "SELECT json_arrayagg(name), json_objectagg(id, name), json_object('n', count(*)) FROM singer",
+        "SELECT json_value('{\"a\": 1}', '$.a'), json_contains('[1]', '1'), json_length('[1]')",
+        "SELECT ntile(2) OVER (ORDER BY age), cume_dist() OVER (ORDER BY age), first_value(name) OVER w FROM singer "
+        "WINDOW w AS (PARTITION BY country ORDER BY age ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)",
+        "WITH RECURSIVE d(day) AS (SELECT date('2020-01-01') UNION ALL SELECT day + INTERVAL 1 DAY FROM d "
+        "WHERE day < '2020-01-05') SELECT count(*) FROM d",
+        "SELECT name FROM singer WHERE (country, age) IN (SELECT country, max(age) FROM singer GROUP BY country)",
+        "SELECT regexp_replace(name, 'n+', 'm'), regexp_substr(name, '[a-z]+'), substring_index('a.b.c', '.', 2) "
+        "FROM singer",
+        "SELECT count(DISTINCT country, age), std(age), bit_or(id), sum(age > 30), any_value FROM "
+        "(SELECT *, 1 AS any_value FROM singer) AS s GROUP BY any_value",
+        "SELECT cast(age AS CHAR), cast('12' AS SIGNED), convert('1.5', DECIMAL(4, 1)), cast('2020-01-01' AS DATE), "
+        "age DIV 2, age MOD 7, age <=> NULL, 1 XOR 0, NOT 1 FROM singer",
+        "SELECT extract(YEAR_MONTH FROM '2020-05-01'), str_to_date('01,5,2013', '%d,%m,%Y'), dayname('2020-05-01'), "
+        "last_day('2020-02-01'), unix_timestamp('2020-01-01'), week('2020-05-01', 3), current_timestamp",
+        "SELECT md5(name), sha2(name, 256), hex(name), left(name, 1), insert(name, 1, 1, 'X'), field('b', 'a', 'b'), "
+        "elt(1, 'x'), soundex(name), reverse(name), interval(23, 1, 15), greatest(1, 2), char(65) "
+        "FROM singer",
+        "SELECT 'it\\'s', \"a \\\" b\", 'C:\\\\dir', _utf8mb4'x', x'41', 0x41, b'1', n'y'",
+        "SELECT name FROM singer UNION SELECT country FROM singer ORDER BY name LIMIT 2",
+        "SELECT name FROM singer EXCEPT SELECT country FROM singer",
         "SELECT name FROM singer WHERE country = 'france' # case does not matter",
     ],
     "duckdb": [

@@ -15,7 +15,7 @@ from tta_langgraph.sql import Database, execution_feedback, same_result
 
 ENDLESS = {
     "postgres": "SELECT count(*) FROM generate_series(1, 100000000000)",
-    "mysql": "SELECT count(*) FROM number a, number b, number c, number d",
+    "mysql": "SELECT count(*) FROM number a, number b, number c, number d WHERE a.x + b.x + c.x + d.x > -1",
     "duckdb": "SELECT count(*) FROM range(100000000) a, range(100000000) b",
 }
 

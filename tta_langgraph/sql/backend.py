@@ -45,6 +45,11 @@ class Backend(ABC):
     safe_calls: frozenset[str] | None = None
     """Lower-case names of the functions that the engine's catalog calls free of side effects; None if it has none."""
 
+    unsafe_calls: frozenset[str] = frozenset()
+    """Lower-case names of the functions of which the catalog says that they may have side effects, or says nothing."""
+    grammar: str | None = None
+    """The parser's grammar, where it is a setting of the server; None for the dialect's own."""
+
     @abstractmethod
     def run(self, sql: str, verdict: Verdict, stop: Stop, limits: Limits) -> Fetched:
         """Blocks until the rows are here or the statement was ended.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError as FutureCancelled
 from typing import TypeVar
@@ -37,6 +38,7 @@ class Bridge:
             self._engine = engine
         else:
             self._engine = AsyncEngine(Engine(sync.pool.recreate(), sync.dialect, sync.url))
+        self._beside = AsyncEngine(Engine(sync.pool.recreate(), sync.dialect, sync.url))
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="tta-sql-async", daemon=True)
         self._thread.start()
@@ -47,8 +49,14 @@ class Bridge:
         if stop is None:
             return future.result()
 
+        asked: list[float] = []
+
         def interrupt() -> None:
-            future.cancel()
+            asked.append(time.monotonic())
+            if stop.politely is None or asked[-1] - asked[0] > _PATIENCE:
+                future.cancel()
+            else:
+                stop.politely()
 
         with stop.watched(interrupt, grace=_GRACE):
             try:
@@ -56,10 +64,14 @@ class Bridge:
             except FutureCancelled as error:
                 raise SQLAlchemyError("cancelled") from error
 
+    def aside(self, sql: str) -> None:
+        """Runs a short statement on a connection of another pool, and does not wait for it."""
+        asyncio.run_coroutine_threadsafe(self._aside(sql), self._loop)
+
     def close(self) -> None:
-        """Closes the pool made here and ends the loop."""
-        if not self._shared:
-            asyncio.run_coroutine_threadsafe(self._engine.dispose(), self._loop).result(_CLOSING)
+        """Closes the pools made here and ends the loop."""
+        for engine in (self._beside,) if self._shared else (self._beside, self._engine):
+            asyncio.run_coroutine_threadsafe(engine.dispose(), self._loop).result(_CLOSING)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_CLOSING)
         if not self._thread.is_alive():
@@ -69,6 +81,11 @@ class Bridge:
         async with self._engine.connect() as connection:
             return await connection.run_sync(work)
 
+    async def _aside(self, sql: str) -> None:
+        async with self._beside.connect() as connection:
+            await connection.exec_driver_sql(sql)
 
+
+_PATIENCE = 1.0  # seconds for a server that was asked to end a statement
 _GRACE = 0.5  # the server's own timeout comes first; this is for a server that does not answer
 _CLOSING = 5.0

@@ -7,10 +7,9 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from itertools import pairwise
 from typing import Literal
 
-from sqlglot import Token, TokenType, exp
+from sqlglot import TokenType, exp
 
 from tta_langgraph.sql.expansion import definition, expanded
 from tta_langgraph.sql.growth import too_large, wide_format
@@ -24,6 +23,7 @@ from tta_langgraph.sql.policy import (
     SYSTEM_SCHEMAS,
     SYSTEM_TABLES,
 )
+from tta_langgraph.sql.wording import bare, called
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,9 @@ class Policy:
     """What one database lets through. Hashable: verdicts are cached by statement and policy."""
 
     dialect: str
-    """The sqlglot dialect."""
+    """The sqlglot dialect; what is refused goes by it."""
+    grammar: str | None = None
+    """How the server reads quotes, where a setting of it decides; None for the dialect's usual way."""
     max_chars: int = 50_000
     """Longest statement, in characters."""
     max_words: int = 4_000
@@ -46,6 +48,8 @@ class Policy:
     """Lower-case names of the tables that may not be read."""
     safe_calls: frozenset[str] | None = None
     """Lower-case names of the functions that may be called; None for all but those known to do harm."""
+    unsafe_calls: frozenset[str] = frozenset()
+    """Lower-case names of functions that the engine's catalog does not call free of side effects."""
     allow_calls: frozenset[str] = frozenset()
     """Lower-case names of functions that are let through whatever the lists say."""
     max_growth: int = 1_000_000
@@ -61,9 +65,11 @@ class Verdict:
     kind: Literal["refused", "syntax"] | None = None
     """Whether it is unwanted or unreadable."""
     statement: str = ""
-    """The statement from its first to its last word, without what follows (semicolon, comments)."""
+    """The statement from its first to its last word, comments and hints blanked, without the semicolon after it."""
     ordered: bool = False
     """Whether the outermost query orders its rows."""
+    limited: bool = False
+    """Whether the outermost query limits its rows, or is in brackets, so that no limit can be appended."""
     width: int = 1
     """The most columns that one SELECT in it spells out."""
     stars: int = 0
@@ -81,7 +87,7 @@ def check(sql: str, policy: Policy) -> Verdict:
     if odd is not None:
         return _refused(odd)
     limits = {"max_chars": policy.max_chars, "max_words": policy.max_words, "max_depth": policy.max_depth}
-    parsed = parse(sql, policy.dialect, **limits)
+    parsed = parse(sql, policy.grammar or policy.dialect, **limits)
     if parsed.error is not None:
         if parsed.hostile:
             return _refused(parsed.error)
@@ -89,8 +95,13 @@ def check(sql: str, policy: Policy) -> Verdict:
     if len(parsed.statements) != 1:
         n = len(parsed.statements)
         return _refused("one statement is expected, this has " + (str(n) if n else "none"))
+    if any(token.token_type is TokenType.INTO for token in parsed.tokens):
+        return _refused("INTO is not allowed, only reading is")
     tree = parsed.statements[0]
-    calls = _calls(parsed.tokens)
+    if "/*+" in sql:  # hints are advice to the planner; they are left out, and so is their tree
+        for hint in list(tree.find_all(exp.Hint)):
+            hint.pop()
+    calls = called(parsed.tokens)
     nodes = list(tree.walk())
     refusal = _harmful(calls, policy) or _nodes(tree, nodes, policy)
     if refusal is None and policy.dialect in _GROWING:
@@ -105,8 +116,10 @@ def check(sql: str, policy: Policy) -> Verdict:
         return _refused(refusal)
     width, stars = _width(nodes)
     return Verdict(
-        statement=_trimmed(sql, parsed.tokens),
+        statement=bare(sql, parsed.tokens),
         ordered=orders(tree),
+        limited=not isinstance(tree, (exp.Select, exp.SetOperation))
+        or any(map(tree.args.get, ("limit", "offset", "fetch"))),
         width=width,
         stars=stars,
         tables=tables,
@@ -140,23 +153,13 @@ def _hidden(sql: str, dialect: str) -> str | None:
     return None
 
 
-def _trimmed(sql: str, tokens: tuple[Token, ...]) -> str:
-    words = [token for token in tokens if token.token_type is not TokenType.SEMICOLON]
-    return sql[: words[-1].end + 1] if words else sql
-
-
-def _calls(tokens: tuple[Token, ...]) -> frozenset[str]:
-    """From the words, not the tree: whatever is written before a bracket, quoted or qualified, is a call."""
-    return frozenset(
-        token.text.lower() for token, following in pairwise(tokens) if following.token_type is TokenType.L_PAREN
-    )
-
-
 def _harmful(calls: frozenset[str], policy: Policy) -> str | None:
     harmful, prefixes = CALLS.get(policy.dialect, _ALL_CALLS), CALL_PREFIXES.get(policy.dialect, ("\0",))
     for name in sorted(calls - policy.allow_calls):
         if name in harmful or name.startswith(prefixes):
             return f"the function {name} is not allowed"
+        if name in policy.unsafe_calls:
+            return f"the function {name} is not known to be harmless"
     return None
 
 

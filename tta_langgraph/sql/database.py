@@ -107,7 +107,9 @@ class Database:
             self._policy = Policy(
                 dialect=self.dialect,
                 only_tables=frozenset(name.lower() for name in self.tables) if filtered else None,
+                grammar=self._backend.grammar,
                 safe_calls=self._backend.safe_calls,
+                unsafe_calls=self._backend.unsafe_calls,
                 allow_calls=frozenset(name.lower() for name in allow_functions),
                 max_growth=max_value_bytes,
             )

@@ -1,127 +1,135 @@
-"""MySQL and MariaDB: a read-only transaction, the server's own time limit, and KILL QUERY from a second connection."""
+"""MySQL and MariaDB: a read-only session, the server's own time limit, and KILL QUERY from a second connection."""
 
 from __future__ import annotations
 
-import logging
+import itertools
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from tta_langgraph.sql.backend import Backend, Fetched, StatementError
 from tta_langgraph.sql.checks import Verdict
 from tta_langgraph.sql.connect import Source
+from tta_langgraph.sql.mysql_functions import MYSQL_FUNCTIONS
+from tta_langgraph.sql.mysql_rows import TooWideError, cutting, cutting_cap, fetch
+from tta_langgraph.sql.mysql_session import Session, read_session
 from tta_langgraph.sql.result import ErrorKind
-from tta_langgraph.sql.rows import Limits, RowSink
+from tta_langgraph.sql.rows import Limits
 from tta_langgraph.sql.stop import Stop
-
-log = logging.getLogger(__name__)
 
 
 class MySQLBackend(Backend):
     """Runs statements in read-only transactions of the user's engine.
 
-    The largest value the server builds is its `max_allowed_packet` (16 to 64 MB by default); a client cannot lower
-    it for one session, so that is the bound for one cell while it is received.
+    Rows stream. When the server announces that a row may be larger than what is held here (a `LONGTEXT`, a JSON
+    document, `repeat`), the statement is run once more with its long columns cut on the server.
 
     Args:
         source: where connections come from.
     """
 
+    safe_calls = MYSQL_FUNCTIONS
+
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._settings = source.reading(_dialect_settings)
+        self._session: Session = source.reading(read_session)
+        self._errors: type[Exception] = source.engine.dialect.dbapi.Error  # type: ignore[union-attr]
+        self._aside = None if source.bridge is not None else source.engine.pool.recreate()
+        self.grammar = self._session.grammar
+        self.unsafe_calls = self._session.stored
 
     def run(self, sql: str, verdict: Verdict, stop: Stop, limits: Limits) -> Fetched:
         """See `Backend.run`."""
         try:
-            return self._source.reading(lambda c: self._run(c, sql, stop, limits), stop)
+            try:
+                return self._source.reading(lambda c: self._run(c, sql, stop, limits), stop)
+            except TooWideError as wide:
+                names, narrow = wide.names, cutting_cap(limits, len(wide.names))
+                text = cutting(sql, verdict, narrow, wide.long, maria=self._session.maria)
+                fetched = self._source.reading(lambda c: self._run(c, text, stop, narrow, whole=False), stop)
+                return Fetched(names, fetched.rows, fetched.truncated)
         except SQLAlchemyError as error:
             raise _explained(error, stop) from error
+        except UnicodeError as error:  # a character that the connection's character set does not have
+            raise StatementError("database", f"text cannot be encoded or decoded: {error}") from error
 
-    def _run(self, connection: Connection, sql: str, stop: Stop, limits: Limits) -> Fetched:
+    def close(self) -> None:
+        """Closes the connections that ended statements."""
+        if self._aside is not None:
+            self._aside.dispose()
+
+    def _run(self, connection: Connection, sql: str, stop: Stop, limits: Limits, *, whole: bool = True) -> Fetched:
+        kill = self._killer(connection)
         if self._source.bridge is not None:
-            return self._guarded(connection, sql, stop, limits)
-        with stop.watched(_killer(connection, self._source.engine), grace=_GRACE):
-            return self._guarded(connection, sql, stop, limits)
+            stop.politely = kill
+            watched: Any = nullcontext()
+        else:
+            watched = stop.watched(kill, grace=_GRACE)
+        with watched:
+            return self._guarded(connection, sql, stop, limits, kill, whole)
 
-    def _guarded(self, connection: Connection, sql: str, stop: Stop, limits: Limits) -> Fetched:
+    def _guarded(
+        self, connection: Connection, sql: str, stop: Stop, limits: Limits, kill: Callable[[], None], whole: bool
+    ) -> Fetched:
         clean = False
         try:
-            _plainly(connection, self._settings(stop.remaining, limits.max_rows + 1))
+            _plainly(connection, self._session.opening(stop.remaining, limits.max_rows + 1))
             _plainly(connection, "START TRANSACTION READ ONLY")
-            fetched, drained = _fetch(connection, sql, limits)
+            fetched, drained = fetch(connection, sql, limits, kill, whole=whole)
             clean = stop.reason is None and drained
             return fetched
-        except SQLAlchemyError as error:
-            clean = stop.reason is None and not getattr(error, "connection_invalidated", False)
-            raise
+        except self._errors as error:
+            code = _code(error)
+            clean = stop.reason is None and code > 0 and code // 1000 != _CLIENT_ERRORS
+            raise _explained(error, stop) from error
         finally:
             if clean and not connection.invalidated:
                 _plainly(connection, "ROLLBACK")
-                _plainly(connection, self._settings(0.0, None))
-                connection.rollback()
+                _plainly(connection, self._session.closing)
             else:  # a kill may be on its way to this session, or rows that nobody wants
                 connection.invalidate()
 
+    def _killer(self, connection: Connection) -> Callable[[], None]:
+        """Ends the running statement from a connection of another pool: the user's may have no second one to give."""
+        raw: Any = connection.connection.driver_connection
+        told = getattr(raw, "thread_id", None)
+        number = int(told() if told is not None else _plainly(connection, "SELECT CONNECTION_ID()").scalar())
+        bridge, pool, calls = self._source.bridge, self._aside, itertools.count()
 
-def _fetch(connection: Connection, sql: str, limits: Limits) -> tuple[Fetched, bool]:
-    """The rows, and whether the connection has been read to their end."""
-    options = {"no_parameters": True, "stream_results": True, "max_row_buffer": 32}
-    result = connection.exec_driver_sql(sql, execution_options=options)
-    if not result.returns_rows:
-        raise StatementError("refused", "not executed: the statement is not a query")
-    sink = RowSink(limits)
-    columns = tuple(result.keys())
-    drained = True
-    for row in result:
-        if not sink.add(tuple(row)):
-            drained = len(sink.rows) == limits.max_rows and result.fetchone() is None
-            break
-    if drained:
-        result.close()
-    return Fetched(columns, sink.rows, sink.truncated), drained
+        def kill() -> None:
+            # a server that builds a huge value hears nothing; closing the connection at least frees the one who waits
+            text = f"KILL QUERY {number}" if next(calls) < _POLITE_KILLS else f"KILL {number}"
+            if bridge is not None:
+                bridge.aside(text)
+                return
+            assert pool is not None
+            other = pool.connect()
+            try:
+                cursor = other.cursor()
+                cursor.execute(text)
+                cursor.close()
+            finally:
+                other.close()
 
-
-def _dialect_settings(connection: Connection) -> Callable[[float, int | None], str]:
-    """How this server is told its time limit and its row limit; zero and None put the defaults back."""
-    maria = "mariadb" in str(_plainly(connection, "SELECT VERSION()").scalar()).lower()
-
-    def settings(seconds: float, rows: int | None) -> str:
-        limit = "DEFAULT" if rows is None else str(rows)
-        if maria:
-            time = f"max_statement_time = {f'{seconds:.3f}' if seconds else 'DEFAULT'}"
-        else:
-            time = f"max_execution_time = {max(1, int(seconds * 1000)) if seconds else 'DEFAULT'}"
-        # the transaction alone is not enough: statements that commit it implicitly would run after it
-        reading = f"{'tx_read_only' if maria else 'transaction_read_only'} = {'DEFAULT' if rows is None else 'ON'}"
-        return f"SET SESSION {time}, SESSION sql_select_limit = {limit}, SESSION {reading}"
-
-    return settings
-
-
-def _killer(connection: Connection, engine: Engine) -> Callable[[], None]:
-    raw: Any = connection.connection.driver_connection
-    number = raw.thread_id() if hasattr(raw, "thread_id") else _plainly(connection, "SELECT CONNECTION_ID()").scalar()
-
-    def kill() -> None:
-        with engine.connect() as other:
-            _plainly(other, f"KILL QUERY {int(number)}")
-
-    return kill
+        return kill
 
 
 def _plainly(connection: Connection, sql: str) -> Any:
     return connection.exec_driver_sql(sql, execution_options={"no_parameters": True})
 
 
-def _explained(error: SQLAlchemyError, stop: Stop) -> StatementError:
-    origin = getattr(error, "orig", None) or error
-    arguments: tuple[object, ...] = getattr(origin, "args", ())
-    code = arguments[0] if arguments and isinstance(arguments[0], int) else 0
-    message = str(arguments[1]) if len(arguments) > 1 else str(origin)
+def _code(error: Exception) -> int:
+    """The server's number for it; the drivers have it first, 0 when there is none."""
+    return error.args[0] if error.args and isinstance(error.args[0], int) else 0
+
+
+def _explained(error: Exception, stop: Stop) -> StatementError:
+    origin: Exception = getattr(error, "orig", None) or error
+    code, message = _code(origin), str(origin.args[1]) if len(origin.args) > 1 else str(origin)
     if stop.reason is not None or code in _STOPPED_CODES:
         reason = stop.reason or "timeout"
         return StatementError(reason, "stopped at the deadline" if reason == "timeout" else "cancelled")
@@ -131,6 +139,8 @@ def _explained(error: SQLAlchemyError, stop: Stop) -> StatementError:
 
 
 _GRACE = 0.25  # the server's own timeout comes first
+_POLITE_KILLS = 5  # repeated ever more slowly, they take most of a second
+_CLIENT_ERRORS = 2  # 2000 to 2999: the driver's own, the connection is of no more use
 _STOPPED_CODES = frozenset({1317, 1969, 3024, 1028, 1205})
 _KINDS: dict[int, ErrorKind] = {
     **dict.fromkeys((1054, 1146, 1305, 1052, 1051, 1049, 1109, 1630, 1066), "schema"),

@@ -33,7 +33,8 @@ class PostgresBackend(Backend):
     def __init__(self, source: Source) -> None:
         self._source = source
         rows = source.reading(lambda connection: connection.execute(text(_FUNCTIONS)).all())
-        self.safe_calls = frozenset(str(row[0]).lower() for row in rows) | _GRAMMAR
+        self.safe_calls = frozenset(str(name).lower() for name, safe in rows if safe) | _GRAMMAR
+        self.unsafe_calls = frozenset(str(name).lower() for name, safe in rows if not safe) - _GRAMMAR
 
     def run(self, sql: str, verdict: Verdict, stop: Stop, limits: Limits) -> Fetched:
         """See `Backend.run`."""
@@ -154,10 +155,11 @@ _SETTINGS = (
 _DESCRIBE = "SELECT * FROM (\n{sql}\n) AS tta_q LIMIT {zero}"
 _DECLARE = "DECLARE {cursor} NO SCROLL CURSOR FOR SELECT {shown} FROM (\n{sql}\n) AS tta_q({names})"
 _FUNCTIONS = """
-SELECT p.proname FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
-GROUP BY p.proname
-HAVING bool_and((p.provolatile <> 'v' AND (n.nspname = 'pg_catalog' OR NOT p.prosecdef)) OR (n.nspname = 'pg_catalog'
+SELECT p.proname, bool_and((p.provolatile <> 'v' AND (n.nspname = 'pg_catalog' OR NOT p.prosecdef))
+    OR (n.nspname = 'pg_catalog'
     AND p.proname IN ('random', 'clock_timestamp', 'timeofday', 'gen_random_uuid', 'random_normal')))
+FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+WHERE NOT 'internal'::regtype = ANY (p.proargtypes) GROUP BY p.proname
 """
 _GRAMMAR = frozenset(
     {"row", "array", "grouping", "xmlelement", "xmlforest", "xmlconcat", "xmlparse", "xmlserialize", "xmlpi", "xmlroot"}

@@ -28,6 +28,8 @@ class Stop:
         """On the monotonic clock."""
         self.reason: Reason | None = None
         """Why the statement has to end, once it has to."""
+        self.politely: Callable[[], None] | None = None
+        """Asks the server to end the statement; tried before a connection is dropped, where that is another thing."""
         self._interrupt: Callable[[], None] | None = None
         self._done: threading.Event | None = None
         self._lock = threading.Lock()
