@@ -12,9 +12,10 @@ from langgraph.graph import END, START, StateGraph
 
 from tta_langgraph.budget import Budget
 from tta_langgraph.decision import Policy, add_budget_router
+from tta_langgraph.graphs.looks import node_name, second_looks
 from tta_langgraph.graphs.opening import Opening
 from tta_langgraph.models.metered import budgeted
-from tta_langgraph.nodes import Check, Escalate, Generate, Judge, Reflect, Sample
+from tta_langgraph.nodes import Check, Escalate, Generate, Judge, Sample
 from tta_langgraph.nodes.deliver import Deliver
 from tta_langgraph.nodes.reflect import Feedback
 from tta_langgraph.nodes.strategy import Prompt
@@ -114,15 +115,13 @@ def create_reasoning_graph(
     feedback: Feedback = faults if evaluator is not None else "judge" if judge is not None else "none"
     strategies: dict[str, Any] = {
         "resample": Sample(**shared, temperature=temperature),
-        "reflect": Reflect(**shared, feedback=feedback, judge=judging),
-        "reflect:none": Reflect(**shared, feedback="none", max_rounds=1),
-        "reflect:judge": Reflect(**shared, feedback="judge", max_rounds=1, judge=judging),
+        **second_looks(policy, shared, feedback=feedback, judge=judging, execution=False),
         "judge": judging,
     }
     if escalate_to is not None:
         strategies["escalate"] = Escalate(**{**shared, "model": None}, to=budgeted(escalate_to))
     wanted = {option.action.name for option in policy.options}
-    routes = {action: action.replace(":", "_") for action in strategies if action in wanted}
+    routes = {action: node_name(action) for action in strategies if action in wanted}
 
     nodes: dict[str, Any] = {
         "open": Opening(first=first, budget=None if budget is None else Budget.coerce(budget)),

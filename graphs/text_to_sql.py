@@ -12,9 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tta_langgraph.budget import Budget
 from tta_langgraph.decision import Policy, add_budget_router
+from tta_langgraph.graphs.looks import node_name, second_looks
 from tta_langgraph.graphs.opening import Opening
 from tta_langgraph.models.metered import budgeted
-from tta_langgraph.nodes import Escalate, Execute, Generate, Judge, Reflect, Sample
+from tta_langgraph.nodes import Escalate, Execute, Generate, Judge, Sample
 from tta_langgraph.nodes.deliver import Deliver
 from tta_langgraph.sql import Database
 from tta_langgraph.state import EpisodeState
@@ -107,9 +108,7 @@ def create_text_to_sql_graph(
     judging = Judge(model=budgeted(judge or model), database=database)
     steps: dict[str, Any] = {
         "resample": Sample(**shared, temperature=temperature),
-        "reflect": Reflect(**shared, feedback="execution"),
-        "reflect:none": Reflect(**shared, feedback="none", max_rounds=1),
-        "reflect:judge": Reflect(**shared, feedback="judge", max_rounds=1, judge=judging),
+        **second_looks(policy, shared, feedback="execution", judge=judging, execution=True),
         "judge": judging,
     }
     if escalate_to is not None:
@@ -118,7 +117,7 @@ def create_text_to_sql_graph(
     routes: dict[str, str] = {}
     for action, node in steps.items():
         if action in wanted:
-            routes[action] = action.replace(":", "_")
+            routes[action] = node_name(action)
             builder.add_node(routes[action], node)
             builder.add_edge(routes[action], "execute")
 

@@ -6,13 +6,15 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tta_langgraph.decision.second_looks import Form, FormTable, best_form, seen_of
 from tta_langgraph.episode import Ask, Call, OutOfBudget, Steps
 from tta_langgraph.evidence import Evidence
+from tta_langgraph.models.adapter import Adapter
+from tta_langgraph.models.metered import budgeted
 from tta_langgraph.nodes.execute import executed
-from tta_langgraph.nodes.form_records import FormTable, best_form
 from tta_langgraph.nodes.judge import Judge, verdict_told
 from tta_langgraph.nodes.reading import State, best_of, candidates_of, settled
-from tta_langgraph.nodes.second_look import Form, fault_of, second_look
+from tta_langgraph.nodes.second_look import fault_of, second_look
 from tta_langgraph.nodes.strategy import Strategy
 from tta_langgraph.state import Candidate
 
@@ -36,7 +38,8 @@ class Reflect(Strategy):
     feedback: Feedback = "execution"
     """What the model is told."""
     form: Form | None = None
-    """How the second look is put; None for the form that records speak for, by model and feedback."""
+    """How the second look is put; None for the form that records speak for, by model, feedback and what was seen of the
+    attempt."""
     forms: FormTable | None = None
     """Records to choose the form by; None for those that ship with the package."""
     max_rounds: int = 3
@@ -55,7 +58,7 @@ class Reflect(Strategy):
             return {}
         best, observation, fault = yield from self._observed(best, state)
         opening = yield from self.opening(state)
-        form = self.form or self._form_for(best)
+        form = self.form_for(best)
         messages = second_look(form, opening, best, observation, sql=self.database is not None, fault=fault)
         heat = self.temperature if form == "fresh" else 0.0
         try:
@@ -73,7 +76,9 @@ class Reflect(Strategy):
         if reply.kind == "confirmation":
             kept = best.observed(Evidence(confirmations=best.evidence.confirmations + 1))
             return settled(state, [kept], self.selection)
-        child = self.candidate(completions[0], action="reflect", reply=reply, parent=best, feedback=self._told)
+        child = self.candidate(
+            completions[0], action="reflect", reply=reply, parent=best, feedback=self._told, form=form
+        )
         return settled(state, [best, child], self.selection)
 
     def _first(self, state: State) -> Steps:
@@ -90,9 +95,14 @@ class Reflect(Strategy):
         )
         return settled(state, [self.candidate(completions[0], action="reflect")], self.selection)
 
-    def _form_for(self, best: Candidate) -> Form:
-        """The form that records speak for; after a verdict of PIVOT, one that does not show the attempt."""
-        form = best_form(model_name(self.model), self._told, failed=_failed(best), table=self.forms)
+    def form_for(self, best: Candidate) -> Form:
+        """How a second look at this candidate is put: as `form` says, else as records speak for.
+
+        After a verdict of PIVOT, a form that does not show the attempt takes the place of one that does.
+        """
+        if self.form is not None:
+            return self.form
+        form = best_form(Adapter.of(budgeted(self.model).inner).name, self._told, seen=seen_of(best), table=self.forms)
         pivot = self.feedback == "judge" and best.evidence.verdicts and best.evidence.verdicts[-1].label == "PIVOT"
         return "consequences" if pivot and form == "attempt" else form
 
@@ -114,7 +124,7 @@ class Reflect(Strategy):
             if execution is None:
                 return best, "", ""
             return best, execution.feedback or execution.error or "", fault_of(execution)
-        if self.feedback == "judge":
+        if self.feedback == "judge" and self.form_for(best) != "fresh":  # a fresh look is told nothing: nobody is asked
             if not best.evidence.verdicts:
                 judge = self.judge or Judge(model=self.model, database=self.database)
                 found = yield from judge.judged([best], state)
@@ -134,17 +144,3 @@ def rounds_used(best: Candidate, candidates: list[Candidate]) -> int:
         current = by_id.get(current.parent or "")
     asked = sum(c.action == "reflect" and c.parent in line for c in candidates)
     return asked + sum(c.evidence.confirmations for c in line.values())
-
-
-def model_name(model: Any) -> str:
-    """The name that a chat model goes by, or an empty text."""
-    for attribute in ("model_name", "model", "model_id"):
-        name = getattr(model, attribute, None)
-        if isinstance(name, str) and name:
-            return name
-    return ""
-
-
-def _failed(candidate: Candidate) -> bool:
-    execution = candidate.evidence.execution
-    return execution is not None and not execution.ok

@@ -2,24 +2,19 @@
 whom.
 
 Small models copy the attempt they are shown. So there are four forms, and the default for a model is the one
-that recorded episodes speak for.
+that recorded episodes speak for (`tta_langgraph.decision.second_looks`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
+from tta_langgraph.decision.second_looks import Form
 from tta_langgraph.evidence import Execution
 from tta_langgraph.nodes.prompts import fenced, with_note
 from tta_langgraph.state import Candidate
-
-Form = Literal["attempt", "consequences", "repair", "fresh"]
-"""`attempt`: the attempt is shown, then what was observed. `consequences`: only what was observed. `repair`:
-a named fault to avoid. `fresh`: asked again at a higher temperature, nothing shown."""
-FORMS: tuple[Form, ...] = ("attempt", "consequences", "repair", "fresh")
 
 
 def second_look(

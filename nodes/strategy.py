@@ -101,6 +101,7 @@ class Strategy(BudgetNode, ABC):
         reply: Reply | None = None,
         parent: Candidate | None = None,
         feedback: str = "",
+        form: str = "",
     ) -> Candidate:
         """The candidate that a completion amounts to; without an answer it takes no part in votes.
 
@@ -119,6 +120,7 @@ class Strategy(BudgetNode, ABC):
             parent=parent.id if parent else None,
             action=action,
             feedback=feedback,
+            form=form,
             round=parent.round + 1 if parent else 0,
             model=completion.model,
             usage=completion.usage,

@@ -32,6 +32,8 @@ class Candidate:
     """The action that made it: `generate`, `resample`, `reflect`, `escalate`, `search`, …"""
     feedback: str = ""
     """For a reflection, what the model was told: `none`, `judge`, `execution` or the name of a callable."""
+    form: str = ""
+    """For a reflection, how the second look was put: `attempt`, `consequences`, `repair` or `fresh`."""
     round: int = 0
     """0 for a first answer, else its parent's round + 1."""
     model: str = ""

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from tta_langgraph import Budget, Candidate, Decision
+from tta_langgraph.decision.second_looks import FORMS
 from tta_langgraph.evidence import Evidence, Verdict
 from tta_langgraph.nodes import Judge, Reflect
-from tta_langgraph.nodes.second_look import FORMS
 from tta_langgraph.sql import Database
 from tta_langgraph.state import merge_candidates
 from tta_langgraph.testing import ScriptedServer, scripted_chat_model

@@ -19,11 +19,12 @@ from tta_langgraph.decision.options import Option
 from tta_langgraph.decision.panel import Panel
 from tta_langgraph.decision.policy import Policy
 from tta_langgraph.decision.predictor import Predictor, predictor_from_dict, predictor_to_dict, register
+from tta_langgraph.decision.rates import Rates
 from tta_langgraph.decision.saturation import Saturating
 from tta_langgraph.decision.score_tail import ScoreTail
 from tta_langgraph.decision.snapshot import Snapshot
 from tta_langgraph.decision.tally import Tally
-from tta_langgraph.decision.transitions import Rates, Transition, Transitions, TransitionTable
+from tta_langgraph.decision.transitions import Transition, Transitions, TransitionTable
 from tta_langgraph.decision.utility import AdaptiveLambda, Utility
 from tta_langgraph.decision.vote_stability import VoteStability
 

@@ -54,6 +54,11 @@ class Action:
         return self.name.partition(":")[2]
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Its name and what it is a case of, the closest first: `reflect:judge.repair`, `reflect:judge`, `reflect`."""
+        return _names(self.name)
+
+    @property
     def ends(self) -> bool:
         """Whether it ends the episode."""
         return self.name in (STOP, ABSTAIN)
@@ -73,6 +78,14 @@ class Action:
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*(:[A-Za-z0-9_.\-/+]+)?")
 _TEXT = re.compile(r"\s*([a-z][a-z0-9_]*(?::[A-Za-z0-9_.\-/+]+)?)\s*(?:\(\s*(\d+)\s*\))?\s*")
+
+
+@lru_cache(maxsize=256)
+def _names(name: str) -> tuple[str, ...]:
+    kind, _, detail = name.partition(":")
+    # The name of a model may have dots in it; only a second look has a form behind its feedback.
+    told = f"{kind}:{detail.partition('.')[0]}" if kind == "reflect" and detail else name
+    return tuple(dict.fromkeys((name, told, kind)))
 
 
 @lru_cache(maxsize=256)

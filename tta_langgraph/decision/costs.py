@@ -142,7 +142,7 @@ class CostModel:
         """Tokens (sum) and seconds (maximum over parallel calls) of an action; arrays in the scale give arrays."""
         if action.ends:
             return NOTHING, NOTHING
-        ratio = self.ratios.get(action.name) or self.ratios.get(action.kind) or DEFAULT_RATIO
+        ratio = next((self.ratios[name] for name in action.names if name in self.ratios), DEFAULT_RATIO)
         n = action.n
         written = ratio.completion * scale.completion
         read = ratio.prompt * scale.prompt + ratio.extra_prompt * scale.completion

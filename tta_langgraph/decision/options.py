@@ -52,7 +52,7 @@ class Option:
         action = Action.parse(value)
         if action.kind == "reflect":
             # Uses are counted besides rounds: a look that only confirms the answer makes no new round.
-            rounds = REFLECTION_ROUNDS.get(action.detail)
+            rounds = next((REFLECTION_ROUNDS[name] for name in action.names if name in REFLECTION_ROUNDS), None)
             return cls(action=action, max_round=rounds, max_uses=rounds)
         return cls(action=action, max_uses=1 if action.kind in ONCE else None)
 
@@ -109,5 +109,5 @@ NEEDS_CANDIDATE = frozenset({"reflect", "judge", "verify", "check", "confidence"
 """Kinds of action that look at the best candidate."""
 ONCE = frozenset({"escalate", "judge"})
 """Kinds of action that are taken once an episode by default: a second larger model, or verdict, adds little."""
-REFLECTION_ROUNDS = {"": 3, "execution": 3, "judge": 1, "none": 1}
+REFLECTION_ROUNDS = {"reflect:judge": 1, "reflect:none": 1, "reflect": 3}
 """Rounds by feedback: a judge's helps in round 1 and hurts by round 3 (*Finding the Sweet Spot*, arXiv 2510.20653)."""

@@ -15,8 +15,8 @@ from tta_langgraph.decision.actions import Action
 from tta_langgraph.decision.costs import CostModel
 from tta_langgraph.decision.forecasts import Assessment, Forecast
 from tta_langgraph.decision.predictor import register
+from tta_langgraph.decision.rates import Rates
 from tta_langgraph.decision.snapshot import Snapshot
-from tta_langgraph.decision.transitions import Rates
 from tta_langgraph.errors import PolicyError
 
 

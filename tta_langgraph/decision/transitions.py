@@ -1,7 +1,8 @@
 """Reflection as a Markov step: how often does another look fix what is wrong, and break what is right?
 
 Counts per action, model, state of the candidate (failed or ran) and round, shrunk towards coarser counts and finally to
-shipped Beta priors. Reflection gains (1−c)·p_fix − c·p_break, so it helps only while c < p_fix / (p_fix + p_break).
+shipped priors: for models whose second looks were measured, the rates of the form that theirs take. Reflection gains
+(1−c)·p_fix − c·p_break, so it helps only while c < p_fix / (p_fix + p_break).
 
 Source: *Finding the Sweet Spot* (arXiv 2510.20653) for rounds and feedback kinds.
 """
@@ -18,56 +19,11 @@ from tta_langgraph.decision.experience import Experience
 from tta_langgraph.decision.forecasts import Assessment, Forecast
 from tta_langgraph.decision.predictor import Predictor, predictor_from_dict, predictor_to_dict, register
 from tta_langgraph.decision.priors import TRANSITION_PRIORS
+from tta_langgraph.decision.rates import Counts, Rates
+from tta_langgraph.decision.second_looks import Seen, form_rates
 from tta_langgraph.decision.snapshot import Snapshot
 from tta_langgraph.errors import PolicyError
 from tta_langgraph.state import Candidate
-
-
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """Transition probabilities of one step."""
-
-    p_fix: float
-    """P(right after | wrong before)."""
-    p_break: float
-    """P(wrong after | right before)."""
-
-    def after(self, c: float) -> float:
-        """P(right after) from P(right before) = c."""
-        return c + self.gain(c)
-
-    def gain(self, c: float) -> float:
-        """(1−c)·p_fix − c·p_break."""
-        return (1 - c) * self.p_fix - c * self.p_break
-
-    @property
-    def break_even(self) -> float:
-        """P(right before) under which the step helps: p_fix / (p_fix + p_break); its fixed point when repeated."""
-        total = self.p_fix + self.p_break
-        return self.p_fix / total if total > 0 else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Observed transitions."""
-
-    fixed: float = 0.0
-    """Wrong before, right after."""
-    wrong: float = 0.0
-    """Wrong before."""
-    broken: float = 0.0
-    """Right before, wrong after."""
-    right: float = 0.0
-    """Right before."""
-
-    def plus(self, before: bool, after: bool) -> Counts:
-        """With one more observation."""
-        return Counts(
-            self.fixed + (after and not before),
-            self.wrong + (not before),
-            self.broken + (before and not after),
-            self.right + before,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +66,10 @@ class TransitionTable:
     counts: Mapping[str, Counts] = field(default_factory=dict)
     """By `action|model|state|round`, `*` for any."""
     priors: Mapping[str, tuple[float, float]] = field(default_factory=lambda: TRANSITION_PRIORS)
-    """(p_fix, p_break) by `action|state`, `action` or `kind`."""
+    """(p_fix, p_break) by `action|state` or `action`, where `reflect:judge` stands in for `reflect:judge.repair`, and
+    `reflect` for both."""
+    measured: bool = True
+    """Whether what was measured of a model's second looks (`tta_langgraph.decision.second_looks`) outranks `priors`."""
     strength: float = 12.0
     """Pseudo-observations with which each level is drawn to the coarser one."""
 
@@ -126,7 +85,7 @@ class TransitionTable:
 
     def knows(self, action: Action) -> bool:
         """Whether there is a count or a prior for this action."""
-        return any(name in self.priors for name in (action.name, action.kind)) or any(
+        return any(name in self.priors for name in action.names) or any(
             key.startswith(f"{action.name}|") for key in self.counts
         )
 
@@ -136,19 +95,7 @@ class TransitionTable:
         Raises:
             PolicyError: nothing is known about the action.
         """
-        prior = next(
-            (
-                self.priors[key]
-                for key in (f"{action.name}|{state}", action.name, f"{action.kind}|{state}", action.kind)
-                if key in self.priors
-            ),
-            None,
-        )
-        if prior is None:
-            if not self.knows(action):
-                raise PolicyError(f"no transitions known for {action.name}", where="TransitionTable")
-            prior = UNKNOWN
-        fix, broke = prior
+        fix, broke = self._prior(action, model, state)
         for key in reversed(_levels(action.name, model, state, round)):
             seen = self.counts.get(key)
             if seen is not None:
@@ -156,11 +103,24 @@ class TransitionTable:
                 broke = (seen.broken + self.strength * broke) / (seen.right + self.strength)
         return Rates(fix, broke)
 
+    def _prior(self, action: Action, model: str, state: str) -> tuple[float, float]:
+        """What is held before any count: the model's own second looks, then the priors from the closest name on."""
+        if self.measured and state in SEEN:
+            found = form_rates(action, model=model, seen=SEEN[state])
+            if found is not None:
+                return found.p_fix, found.p_break
+        keys = (key for name in action.names for key in (f"{name}|{state}", name))
+        prior = next((self.priors[key] for key in keys if key in self.priors), None)
+        if prior is None and not self.knows(action):
+            raise PolicyError(f"no transitions known for {action.name}", where="TransitionTable")
+        return prior or UNKNOWN
+
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
         return {
             "counts": {key: [c.fixed, c.wrong, c.broken, c.right] for key, c in self.counts.items()},
             "priors": {key: list(pair) for key, pair in self.priors.items()},
+            "measured": self.measured,
             "strength": self.strength,
         }
 
@@ -171,6 +131,7 @@ class TransitionTable:
         return cls(
             counts={key: Counts(*map(float, four)) for key, four in data["counts"].items()},
             priors=priors,
+            measured=bool(data.get("measured", False)),
             strength=float(data["strength"]),
         )
 
@@ -218,6 +179,8 @@ class Transitions:
         return cls(table=table, belief=predictor_from_dict(data["belief"], where="transitions.belief"))
 
 
+SEEN: Mapping[str, Seen] = {"failed": "error", "ran": "rows"}
+"""What was seen of an attempt, by the state that transitions are counted by."""
 UNKNOWN = (0.1, 0.1)
 """Rates of a counted action without a prior, before its counts."""
 

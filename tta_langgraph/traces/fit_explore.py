@@ -77,6 +77,8 @@ def explore(
 def recorded_actions(table: Columns, *, sizes: Sequence[int] = (1, 2, 4, 8)) -> tuple[Action, ...]:
     """The actions that a recording can answer: samples in these sizes, kinds of reflection, the judge, escalation.
 
+    A reflection's name says the form that was recorded (`reflect:execution.repair`): a live graph takes the same.
+
     On a ladder of three models or more each model is an action of its own (`escalate:name`), so that a policy can go
     straight to the one that is worth it.
     """
@@ -88,9 +90,13 @@ def recorded_actions(table: Columns, *, sizes: Sequence[int] = (1, 2, 4, 8)) -> 
     for feedback in np.unique(table["feedback"][reflected]):
         told = table.texts["feedback"][feedback]
         forms = np.unique(table["form"][reflected & (table["feedback"] == feedback)])
+        if len(forms) > 1 and not _compete(table, feedback):
+            # One chain whose form changed with what was seen: the model's default, as a live graph chooses it.
+            found.append(Action(f"reflect:{told}"))
+            continue
         for form in forms:
-            detail = f"{told}.{table.texts['form'][form]}" if len(forms) > 1 else told
-            found.append(Action(f"reflect:{detail}"))
+            put = table.texts["form"][form]
+            found.append(Action(f"reflect:{told}.{put}" if put else f"reflect:{told}"))
     if not np.isnan(table["verdict"]).all():
         found.append(Action("judge"))
     models = np.unique(table["model"][kinds == table.code("action", "escalate")])
@@ -98,3 +104,10 @@ def recorded_actions(table: Columns, *, sizes: Sequence[int] = (1, 2, 4, 8)) -> 
         found.append(Action("escalate"))
     found += [Action(f"escalate:{table.texts['model'][m]}") for m in models] if len(models) > 1 else []
     return tuple(found)
+
+
+def _compete(table: Columns, feedback: int) -> bool:
+    """Whether some attempt was looked at again in more than one form with this feedback."""
+    looks = (table["action"] == table.code("action", "reflect")) & (table["feedback"] == feedback)
+    pairs = np.unique(np.stack([table["parent"][looks], table["form"][looks]]), axis=1)
+    return bool((np.unique(pairs[0], return_counts=True)[1] > 1).any())

@@ -121,6 +121,7 @@ class Attempt:
             parent=self.parent,
             action=self.action,
             feedback=self.feedback,
+            form=self.form,
             round=self.round,
             model=self.model,
             usage=self.usage,

@@ -255,7 +255,7 @@ class _Session:
     async def _record(self, question: Question) -> Pool:
         recorder = PoolRecorder(
             question=question, database=self._database(question), model=self._model, judge=self._judge,
-            grid=self._grid, latency=self._latency, name=self._manifest.model,
+            grid=self._grid, latency=self._latency,
         )  # fmt: skip
         pool, trace = await recorder.run(recording=self._recording, manifest_id=self._manifest.id)
         await asyncio.to_thread(self._store.add_pool, pool, recording=self._recording, trace=trace)

@@ -12,7 +12,7 @@ from langchain_core.language_models import BaseChatModel
 
 from tta_langgraph.budget import BudgetTracker, Charge, Usage
 from tta_langgraph.errors import TraceError
-from tta_langgraph.nodes import Execute, Form, Generate, Judge, Reflect, Sample, best_form
+from tta_langgraph.nodes import Execute, Generate, Judge, Reflect, Sample
 from tta_langgraph.sql import Database, ExecutionResult, same_result
 from tta_langgraph.state import Candidate, Decision
 from tta_langgraph.traces.grid import Chain, Grid, IdealLatency
@@ -37,8 +37,6 @@ class PoolRecorder:
     """What is tried."""
     latency: IdealLatency | None = None
     """Replaces measured latencies, or None."""
-    name: str = ""
-    """The model's name, for the choice of a reflection's form."""
     _attempts: list[Attempt] = field(default_factory=list)
     _judgements: list[Judgement] = field(default_factory=list)
     _candidates: list[Candidate] = field(default_factory=list)
@@ -158,11 +156,11 @@ class PoolRecorder:
         """Reflects round by round, always on the latest answer."""
         if chain.feedback == "judge" and not first.evidence.verdicts:
             return
-        form: Form = chain.form or best_form(self.name, chain.feedback)
-        node = Reflect(**self._strategy, feedback=chain.feedback, form=form, max_rounds=chain.rounds + 1)
+        node = Reflect(**self._strategy, feedback=chain.feedback, form=chain.form, max_rounds=chain.rounds + 1)
         latest, parent = first, first.id
         reply: Attempt | None = None
         for number in range(1, chain.rounds + 1):
+            form = node.form_for(latest)
             key = f"{chain.feedback}-{form}-{index}-{number}"
             if reply is not None:
                 # A greedy second look at the same answer, told the same, says the same again: no need to ask.

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from tta_langgraph.budget import Budget
 from tta_langgraph.decision import Action, Snapshot
+from tta_langgraph.decision.second_looks import best_form, seen_of
 from tta_langgraph.evidence import Evidence, Verdict
 from tta_langgraph.state import Candidate, Decision
 from tta_langgraph.traces.replay_columns import Block, Columns
@@ -211,15 +212,24 @@ class Episode:
         return next(c for c in self.candidates if c.id == identity)
 
     def _child(self, detail: str, best: str | None) -> int | None:
-        """The recorded correction of the best candidate: by feedback, by form, or by `feedback.form`."""
+        """The recorded correction of the best candidate: by feedback, by form, or by `feedback.form`.
+
+        Where no form is asked for it is the one that a live graph takes, if the recording says which it was.
+        """
         position = self.positions.get(best or "")
         if position is None:
             return None
         for feedback, form, child in self.hand.children.get(position, ()):
-            fits = not detail or detail in (feedback, form, f"{feedback}.{form}")
-            if fits and child not in self.revealed:
+            if child in self.revealed:
+                continue
+            if form and detail in (form, f"{feedback}.{form}"):
+                return child
+            if detail in ("", feedback) and form in ("", self._form(position, feedback)):
                 return child
         return None
+
+    def _form(self, position: int, feedback: str) -> str:
+        return best_form(self.hand.model(position), feedback, seen=seen_of(self.hand.candidate(position)))
 
     def _rung(self, model: str) -> int | None:
         """The next model of the ladder that was not asked yet, or the one named."""
