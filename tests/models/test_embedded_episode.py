@@ -10,6 +10,8 @@ import pytest
 from tta_langgraph import Budget, Policy, Utility
 from tta_langgraph.graphs import create_text_to_sql_graph
 from tta_langgraph.models.embedded import EmbeddedChatModel
+from tta_langgraph.sql import Database
+from tta_langgraph.traces.sleep import asleep
 
 pytestmark = pytest.mark.model
 
@@ -40,6 +42,13 @@ async def test_samples_share_the_prompt_and_every_token_is_charged(
     drawn = [candidate for candidate in state["candidates"] if candidate.action == "resample"]
     assert len(drawn) == 2
     assert sum(c.usage.completion_tokens for c in drawn) == resample.usage.completion_tokens
+
+
+async def test_a_small_model_can_think_ahead_while_nobody_asks(embedded_model: EmbeddedChatModel, shop: str) -> None:
+    with Database(shop) as database:
+        notes = await asleep(database, embedded_model, questions=3, samples=2, budget=Budget(seconds=250))
+    assert notes.asked > 0, "it must list questions in plain words, not go on writing the schema"
+    assert notes.solved, "and of such simple tables some question has queries that agree"
 
 
 def test_the_example_of_the_development_server_runs(

@@ -27,7 +27,7 @@ COUNT, JOIN = "SELECT count(*) FROM singer", "SELECT name FROM singer JOIN appea
 
 def _replies(request: LoggedRequest) -> Reply:
     asked = request.last_message
-    if asked.startswith("Write"):
+    if "different questions" in asked:
         return Reply(QUESTIONS)
     if "How many singers" in asked:
         return Reply(texts=[COUNT, COUNT, "SELECT count(id) FROM singer", "SELECT nothing"])

@@ -19,7 +19,9 @@ def sleep(
     samples: Annotated[int, typer.Option(help="Samples per question; their results must agree.")] = 4,
     tokens: Annotated[int | None, typer.Option(help="Most tokens to spend in all.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Most seconds to spend in all.")] = None,
-    cache: Annotated[Path | None, typer.Option(help="Folder for the notes, by schema; by default a cache.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder for the notes, by schema; by default the user's cache folder.")
+    ] = None,
 ) -> None:
     """Anticipate questions about a database, with join paths, values and checked SQL, once per schema."""
     from tta_langgraph.commands.ask import database_url

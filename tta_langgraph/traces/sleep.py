@@ -245,8 +245,8 @@ class _Anticipate(BudgetNode):
     def steps(self, state: Mapping[str, Any]) -> Steps:
         completions = yield Ask(
             messages=[
-                SystemMessage(f"{ANTICIPATE.format(n=self.questions)}\n\n{self.schema.strip()}"),
-                HumanMessage(f"Write {self.questions} questions."),
+                SystemMessage(self.schema.strip()),
+                HumanMessage(ANTICIPATE.format(n=self.questions)),
             ],
             model=self.model,
             max_tokens=32 * self.questions,
@@ -301,7 +301,6 @@ _FEW = 12
 _SHORT = 40
 _MOST_COLUMNS = 60
 ANTICIPATE = """\
-You know which questions people ask of a database. Write {n} different questions that the tables below can answer: \
-counts, filters, extremes, groups and joins of two tables. One question per line, ending with a question mark, \
-no SQL."""
-"""Asks for questions; the schema follows it."""
+List {n} different questions in plain English that a manager could ask about this data: counts, filters, extremes, \
+groups and joins of two tables. One question per line, ending with a question mark. Do not write SQL."""
+"""Asks for questions. It follows the schema, because a small model that reads it first goes on writing the schema."""
