@@ -60,7 +60,7 @@ def demo(
         typer.Option(help="Answers that the policy's first request draws; what it says if not given.", min=1),
     ] = None,
     compare: Annotated[bool, typer.Option(help="Also run the fixed strategies and show the table.")] = True,
-    db: Annotated[Path | None, typer.Option(help="Where to build the database; by default the user's cache folder.")] = None,
+    db: Annotated[Path | None, typer.Option(help="Where to build the database; by default the user's cache.")] = None,
 ) -> None:
     """Watch a real model answer questions about a music shop, deciding after each step whether to go on."""
     console = Console(soft_wrap=True)
