@@ -4,6 +4,9 @@ A callback handler sees every call of LangChain models and tools. It admits them
 raises, and the call is not made) and settles what they report. It cannot clamp a completion or cancel a call
 at the deadline: for that, build the agent with `budgeted(model)`, whose calls account for themselves and are
 left alone here.
+
+An agent that is interrupted writes nothing to the graph's state, and may be resumed in another process. So charges
+are written to the journal in the graph's checkpointer as well, and read back before the agent runs again.
 """
 
 from __future__ import annotations
@@ -11,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import Future
 from typing import Any
 from uuid import UUID
 
@@ -20,8 +24,9 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
 from langgraph.errors import GraphBubbleUp
 
-from tta_langgraph.budget import Usage
+from tta_langgraph.budget import Charge, Usage
 from tta_langgraph.errors import BudgetExceededError
+from tta_langgraph.journal import Journal
 from tta_langgraph.ledger import Ledger, Refusal, Request, Reservation
 from tta_langgraph.models.call import MIN_COMPLETION
 from tta_langgraph.models.metered import DEFAULT_CAP
@@ -45,6 +50,7 @@ class _Meter:
     def __init__(self, ledger: Ledger, source: str = "agent") -> None:
         self._ledger = ledger
         self._source = source
+        self._journal = Journal.of(running_config(), ledger.episode)
         self._margin = 1.0
         self._open: dict[UUID, tuple[Reservation, float]] = {}
 
@@ -92,10 +98,17 @@ class _Meter:
     def _note(self, run_id: UUID, held: Reservation) -> None:
         self._open[run_id] = (held, time.perf_counter())
 
-    def _model_ended(self, response: LLMResult, run_id: UUID) -> None:
+    def _to_recover(self) -> Journal | None:
+        """The journal, if this process has not looked yet whether an earlier one left charges there."""
+        if self._ledger.recovered:
+            return None
+        self._ledger.recovered = True
+        return self._journal
+
+    def _model_ended(self, response: LLMResult, run_id: UUID) -> Charge | None:
         found = self._open.pop(run_id, None)
         if found is None:
-            return
+            return None
         held, begun = found
         seconds = time.perf_counter() - begun
         usage = _reported(response, seconds)
@@ -103,27 +116,25 @@ class _Meter:
             # Estimates that were too low make the next ones higher.
             self._margin = max(self._margin, self._margin * usage.prompt_tokens / max(1, held.request.prompt_tokens))
         if usage is None:
-            held.settle_unknown("usage not reported", seconds)
-            return
-        held.settle(usage + Usage(usd=self._cost(held, usage)))
+            return held.settle_unknown("usage not reported", seconds)
+        return held.settle(usage + Usage(usd=self._cost(held, usage)))
 
-    def _failed(self, error: BaseException, run_id: UUID, *, tool: bool = False) -> None:
+    def _model_failed(self, error: BaseException, run_id: UUID) -> Charge | None:
         found = self._open.pop(run_id, None)
         if found is None:
-            return
+            return None
+        held, begun = found
+        return held.settle_unknown(f"failed: {type(error).__name__}", time.perf_counter() - begun)
+
+    def _tool_ended(self, run_id: UUID, error: BaseException | None = None) -> Charge | None:
+        found = self._open.pop(run_id, None)
+        if found is None:
+            return None
         held, begun = found
         if isinstance(error, GraphBubbleUp):
             held.release()  # interrupted: it runs again on resume, and is paid for then
-        elif tool:
-            held.settle(Usage(executions=1, seconds=time.perf_counter() - begun), "failed")
-        else:
-            held.settle_unknown(f"failed: {type(error).__name__}", time.perf_counter() - begun)
-
-    def _tool_ended(self, run_id: UUID) -> None:
-        found = self._open.pop(run_id, None)
-        if found is not None:
-            held, begun = found
-            held.settle(Usage(executions=1, seconds=time.perf_counter() - begun))
+            return None
+        return held.settle(Usage(executions=1, seconds=time.perf_counter() - begun), "failed" if error else "")
 
     def _admit_tool(self, serialized: dict[str, Any] | None, run_id: UUID) -> None:
         """Never waits: a tool is charged exactly what it reserves, so a busy budget is an exhausted one."""
@@ -139,77 +150,115 @@ class _Meter:
 class ForeignMeter(_Meter, BaseCallbackHandler):
     """Admits and charges the calls of an agent that runs synchronously."""
 
+    def recover(self) -> None:
+        """Takes over what an earlier process charged before the agent was interrupted."""
+        if (journal := self._to_recover()) is not None:
+            self._ledger.absorb(journal.recover())
+
     def on_chat_model_start(
         self, serialized: dict[str, Any], messages: list[list[BaseMessage]], *, run_id: UUID, **kwargs: Any
     ) -> None:
         """Admits a model call, waiting while others hold the budget."""
-        self._wait(self._model_request(serialized, messages, kwargs), run_id)
+        request = self._model_request(serialized, messages, kwargs)
+        while request is not None:
+            outcome = self._try(request)
+            if isinstance(outcome, Reservation):
+                self._note(run_id, outcome)
+                if self._journal is not None:
+                    self._journal.opened(outcome)
+                return
+            time.sleep(POLL_SECONDS)
 
     def on_tool_start(self, serialized: dict[str, Any], input_str: str, *, run_id: UUID, **kwargs: Any) -> None:
         """Admits a tool call."""
         self._admit_tool(serialized, run_id)
 
-    def _wait(self, request: Request | None, run_id: UUID) -> None:
-        while request is not None:
-            outcome = self._try(request)
-            if isinstance(outcome, Reservation):
-                self._note(run_id, outcome)
-                return
-            time.sleep(POLL_SECONDS)
-
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
         """Settles a model call."""
-        self._model_ended(response, run_id)
+        self._write(self._model_ended(response, run_id))
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
         """Settles a model call that failed."""
-        self._failed(error, run_id)
+        self._write(self._model_failed(error, run_id))
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **_: Any) -> None:
         """Settles a tool call."""
-        self._tool_ended(run_id)
+        self._write(self._tool_ended(run_id))
 
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
         """Settles a tool call that failed, or gives back one that was interrupted."""
-        self._failed(error, run_id, tool=True)
+        self._write(self._tool_ended(run_id, error))
+
+    def _write(self, charge: Charge | None) -> None:
+        if charge is not None and self._journal is not None:
+            self._journal.closed(charge)
 
 
 class AsyncForeignMeter(_Meter, AsyncCallbackHandler):
-    """Admits and charges the calls of an agent that runs on an event loop."""
+    """Admits and charges the calls of an agent that runs on an event loop.
+
+    LangChain tells of what runs in a thread, such as a sync tool, on a passing loop of that thread; a checkpointer
+    knows only the agent's own. What is told there is written as soon as that loop is free, and `flush` waits for it.
+    """
+
+    def __init__(self, ledger: Ledger, source: str = "agent") -> None:
+        super().__init__(ledger, source)
+        self._home = asyncio.get_running_loop()
+        self._late: list[Future[None]] = []
+
+    async def recover(self) -> None:
+        """Takes over what an earlier process charged before the agent was interrupted."""
+        if (journal := self._to_recover()) is not None:
+            self._ledger.absorb(await journal.arecover())
 
     async def on_chat_model_start(
         self, serialized: dict[str, Any], messages: list[list[BaseMessage]], *, run_id: UUID, **kwargs: Any
     ) -> None:
         """Admits a model call, waiting while others hold the budget."""
-        await self._wait(self._model_request(serialized, messages, kwargs), run_id)
+        request = self._model_request(serialized, messages, kwargs)
+        while request is not None:
+            outcome = self._try(request)
+            if isinstance(outcome, Reservation):
+                self._note(run_id, outcome)
+                if self._journal is not None:
+                    await self._at_home(self._journal.aopened(outcome))
+                return
+            await asyncio.sleep(POLL_SECONDS)
 
     async def on_tool_start(self, serialized: dict[str, Any], input_str: str, *, run_id: UUID, **kwargs: Any) -> None:
         """Admits a tool call."""
         self._admit_tool(serialized, run_id)
 
-    async def _wait(self, request: Request | None, run_id: UUID) -> None:
-        while request is not None:
-            outcome = self._try(request)
-            if isinstance(outcome, Reservation):
-                self._note(run_id, outcome)
-                return
-            await asyncio.sleep(POLL_SECONDS)
-
     async def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
         """Settles a model call."""
-        self._model_ended(response, run_id)
+        await self._write(self._model_ended(response, run_id))
 
     async def on_llm_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
         """Settles a model call that failed."""
-        self._failed(error, run_id)
+        await self._write(self._model_failed(error, run_id))
 
     async def on_tool_end(self, output: Any, *, run_id: UUID, **_: Any) -> None:
         """Settles a tool call."""
-        self._tool_ended(run_id)
+        await self._write(self._tool_ended(run_id))
 
     async def on_tool_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
         """Settles a tool call that failed, or gives back one that was interrupted."""
-        self._failed(error, run_id, tool=True)
+        await self._write(self._tool_ended(run_id, error))
+
+    async def _write(self, charge: Charge | None) -> None:
+        if charge is not None and self._journal is not None:
+            await self._at_home(self._journal.aclosed(charge))
+
+    async def _at_home(self, writing: Coroutine[Any, Any, None]) -> None:
+        if asyncio.get_running_loop() is self._home:
+            await writing
+        else:
+            self._late.append(asyncio.run_coroutine_threadsafe(writing, self._home))
+
+    async def flush(self) -> None:
+        """Waits until everything that was told is written."""
+        while self._late:
+            await asyncio.wrap_future(self._late.pop(0))
 
 
 def _parts(message: BaseMessage) -> tuple[Any, ...]:

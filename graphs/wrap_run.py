@@ -84,7 +84,7 @@ class RunAgent(BudgetNode):
             asyncio.get_running_loop()
         except RuntimeError:
             sync = ForeignMeter(scope.ledger) if scope else None
-            return Call(function=self.agent.invoke, args=(given, _config(sync)), source="agent")
+            return Call(function=_Called(self.agent, sync).run, args=(given,), source="agent")
         meter = AsyncForeignMeter(scope.ledger) if scope else None
         return Call(function=_Awaited(self.agent, meter).run, args=(given,), source="agent")
 
@@ -145,6 +145,19 @@ class RunAgent(BudgetNode):
 
 
 @dataclass(frozen=True)
+class _Called:
+    """An agent's sync way, with the config of the context it is called in."""
+
+    agent: Agent
+    meter: ForeignMeter | None
+
+    def run(self, given: Any) -> Any:
+        if self.meter is not None:
+            self.meter.recover()
+        return self.agent.invoke(given, _config(self.meter))
+
+
+@dataclass(frozen=True)
 class _Awaited:
     """An agent's async way, with the config of the context it is awaited in."""
 
@@ -152,7 +165,13 @@ class _Awaited:
     meter: AsyncForeignMeter | None
 
     async def run(self, given: Any) -> Any:
-        return await self.agent.ainvoke(given, _config(self.meter))
+        if self.meter is None:
+            return await self.agent.ainvoke(given)
+        await self.meter.recover()
+        try:
+            return await self.agent.ainvoke(given, _config(self.meter))
+        finally:
+            await self.meter.flush()
 
 
 def _config(meter: ForeignMeter | AsyncForeignMeter | None) -> RunnableConfig | None:
