@@ -20,6 +20,7 @@ from tta_langgraph.sql.policy import (
     DEEP,
     FALLBACK_CALLS,
     FORBIDDEN_NODES,
+    HARMLESS_CALLS,
     SYSTEM_SCHEMAS,
     SYSTEM_TABLES,
 )
@@ -155,7 +156,7 @@ def _hidden(sql: str, dialect: str) -> str | None:
 
 def _harmful(calls: frozenset[str], policy: Policy) -> str | None:
     harmful, prefixes = CALLS.get(policy.dialect, _ALL_CALLS), CALL_PREFIXES.get(policy.dialect, ("\0",))
-    for name in sorted(calls - policy.allow_calls):
+    for name in sorted(calls - policy.allow_calls - HARMLESS_CALLS):
         if name in harmful or name.startswith(prefixes):
             return f"the function {name} is not allowed"
         if name in policy.unsafe_calls:

@@ -24,11 +24,14 @@ def too_large(nodes: list[exp.Expr], most: int, *, strict: bool) -> str | None:
             engine that has no limit of its own.
     """
     product = 1.0
+    refusal = _slow_or_doubling(nodes) if strict else None
+    if refusal is not None:
+        return refusal
     for node in nodes:
         if isinstance(node, (exp.DPipe, exp.Concat, exp.ArrayConcat)):
             factor: float | None = _joined(node) if strict else 1.0
         elif isinstance(node, exp.Func):
-            name = str(node.this if isinstance(node, exp.Anonymous) else node.sql_name()).lower()
+            name = _named(node)
             if name in _SERIES and strict:
                 factor = _series(node)
             elif name in _SIZED:
@@ -51,6 +54,25 @@ def too_large(nodes: list[exp.Expr], most: int, *, strict: bool) -> str | None:
     return None
 
 
+def _slow_or_doubling(nodes: list[exp.Expr]) -> str | None:
+    """What DuckDB does not interrupt: the distance of two long texts, and a fold that doubles its value each time."""
+    calls = [(_named(node), node) for node in nodes if isinstance(node, exp.Func)]
+    builds = any(name in _BUILDERS for name, _ in calls)
+    for name, node in calls:
+        if name in _DISTANCES and builds and not any(_string(argument) for argument in _arguments(node)):
+            return f"{name} of two texts that are built in the statement is not allowed, they may be too long"
+        if name in _REDUCING:
+            for body in node.find_all(exp.Lambda):
+                words = [each.name for each in body.this.find_all(exp.Identifier)]
+                if any(words.count(parameter.name) > 1 for parameter in body.expressions):
+                    return f"{name} may double its value with each element"
+    return None
+
+
+def _named(node: exp.Func) -> str:
+    return str(node.this if isinstance(node, exp.Anonymous) else node.sql_name()).lower()
+
+
 def wide_format(nodes: list[exp.Expr], most: int) -> str | None:
     """The reason why a format string may make SQLite pad for minutes, or None.
 
@@ -64,7 +86,7 @@ def wide_format(nodes: list[exp.Expr], most: int) -> str | None:
     for node in nodes:
         if not isinstance(node, exp.Func):
             continue
-        name = str(node.this if isinstance(node, exp.Anonymous) else node.sql_name()).lower()
+        name = _named(node)
         if name in _FORMATS:
             width = _format(node)
             if width is None:
@@ -109,7 +131,7 @@ def _series(node: exp.Func) -> float | None:
 
 def _format(node: exp.Func) -> float | None:
     pattern = _arguments(node)[0] if _arguments(node) else None
-    if not _string(pattern) or "*" in str(pattern.this if pattern else ""):
+    if not _string(pattern) or _DYNAMIC.search(str(pattern.this if pattern else "")):
         return None
     return max((float(width) for width in _WIDTH.findall(str(pattern.this if pattern else ""))), default=1.0)
 
@@ -168,5 +190,24 @@ _SERIES = frozenset({"range", "generate_series", "generateseries", "generate_dat
 _FORMATS = frozenset({"printf", "format"})
 _REPLACING = frozenset({"replace", "regexp_replace", "str_replace"})
 _LONG_UNITS = ("hour", "day", "week", "month", "quarter", "year", "decade")
+_REDUCING = frozenset({"reduce", "list_reduce", "array_reduce"})
+_DISTANCES = frozenset(
+    {"levenshtein", "editdist3", "damerau_levenshtein", "jaro_similarity", "jaro_winkler_similarity"}
+)
+_BUILDERS = _REDUCING | {
+    *("string_agg", "group_concat", "groupconcat", "listagg", "array_to_string", "list_aggr", "list_aggregate"),
+    *(
+        "array_aggr",
+        "array_aggregate",
+        "list_string_agg",
+        "repeat",
+        "lpad",
+        "rpad",
+        "pad",
+        "to_json",
+        "json_group_array",
+    ),
+}
+_DYNAMIC = re.compile(r"\*|\{[^{}]*\{[^{}]*\}")
 _WIDTH = re.compile(r"\d+")
 _UNKNOWN = 16.0

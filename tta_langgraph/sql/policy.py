@@ -106,28 +106,27 @@ CALLS: dict[str, frozenset[str]] = {
 }
 """Functions that wait, read or write files, reach another server, run text as SQL or change the connection."""
 
+HARMLESS_CALLS = _names("pg_typeof pg_column_size pg_size_pretty pg_size_bytes pg_input_is_valid")
+"""Functions that only compute, although their names begin like those that do not."""
+
 CALL_PREFIXES: dict[str, tuple[str, ...]] = {
     "sqlite": ("pragma_", "fileio_"),
     "postgres": (
-        *("pg_read_", "pg_ls_", "pg_stat_file", "pg_file_", "pg_logdir_", "pg_terminate_", "pg_cancel_", "pg_reload_"),
-        *("pg_rotate_", "pg_switch_", "pg_create_", "pg_drop_", "pg_copy_", "pg_promote", "pg_notify", "pg_advisory_"),
-        *("pg_try_advisory_", "pg_logical_", "pg_replication_", "pg_stat_reset", "pg_stat_clear", "pg_start_backup"),
-        *(
-            "pg_stop_backup",
-            "pg_backup_",
-            "pg_wal_replay_",
-            "pg_export_",
-            "pg_import_",
-            "pg_log_",
-            "pg_hba_",
-            "pg_show_",
-        ),
-        *("pg_extension_config_dump", "pg_current_logfile", "pg_get_wal", "pg_prewarm", "pg_execute_", "pg_restore_"),
-        *("dblink", "postgres_fdw_", "pg_set_", "pg_clear_", "pg_event_", "brin_", "gin_clean_", "plperl", "plpython"),
-        *("binary_upgrade_", "pg_nextoid", "pg_ident_", "pg_backend_", "pg_shmem_", "pg_stat_get_", "http_", "cron_"),
+        *("pg_", "lo_", "to_reg", "dblink", "postgres_fdw_", "brin_", "gin_clean_", "plperl", "plpython"),
+        *("binary_upgrade_", "http_", "cron_"),
     ),
-    "mysql": ("sys_", "asynchronous_connection_", "group_replication_", "keyring_", "service_", "version_tokens_"),
+    "mysql": (
+        "sys_",
+        "asynchronous_connection_",
+        "group_replication_",
+        "keyring_",
+        "service_",
+        "version_tokens_",
+        "spider_",
+        "wsrep_",
+    ),
     "duckdb": (
+        "duckdb_",
         "read_",
         "parquet_",
         "pragma_",

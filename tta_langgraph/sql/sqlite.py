@@ -16,6 +16,7 @@ from sqlalchemy.util import await_only
 from tta_langgraph.sql.backend import Backend, Fetched, StatementError
 from tta_langgraph.sql.checks import Verdict
 from tta_langgraph.sql.connect import Source
+from tta_langgraph.sql.memory import Watch
 from tta_langgraph.sql.result import ErrorKind
 from tta_langgraph.sql.rows import Limits, RowSink
 from tta_langgraph.sql.stop import Stop
@@ -108,7 +109,11 @@ def run_on(
 ) -> Fetched:
     """Runs a statement on a hardened connection; the thread that may use the connection calls it."""
     raw.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _value_cap(verdict, limits, widest))
-    raw.set_progress_handler(stop.due, _STEPS)
+    watch = Watch(_MOST_GROWTH) if verdict.calls & _ACCUMULATING else None
+    if watch is None:
+        raw.set_progress_handler(stop.due, _STEPS)
+    else:
+        raw.set_progress_handler(lambda: watch.look() or stop.due(), _FEW_STEPS)
     raw.set_authorizer(_authorizer(refused, stop))
     try:
         with stop.watched(raw.interrupt):
@@ -123,6 +128,10 @@ def run_on(
             finally:
                 raw.text_factory = str
     except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError, MemoryError) as error:
+        if watch is not None and watch.full and stop.reason is None:
+            raise StatementError(
+                "database", f"a value grew too big (at most {limits.max_value_bytes} bytes)"
+            ) from error
         raise _explained(error, stop, limits) from error
     finally:
         raw.set_progress_handler(None, 0)
@@ -235,6 +244,9 @@ _WIDEST = (
     "WHERE m.type IN ('table', 'view') GROUP BY m.name)"
 )
 _STEPS = 1_000_000  # the watchdog interrupts; this is for the case that its thread gets no turn
+_FEW_STEPS = 500
+_ACCUMULATING = frozenset({"json_group_array", "json_group_object", "jsonb_group_array", "jsonb_group_object"})
+_MOST_GROWTH = 256_000_000
 _QUADRATIC = frozenset({"instr", "replace", "trim", "ltrim", "rtrim"})
 _QUADRATIC_CAP = 131_072
 _MAX_ROW_BYTES = 64_000_000
