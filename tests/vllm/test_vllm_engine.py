@@ -77,17 +77,28 @@ def test_a_call_after_closing_starts_a_new_engine(started: list[StandIn]) -> Non
 def test_an_engine_left_open_is_shut_down_when_the_program_ends(tmp_path: Path) -> None:
     script = tmp_path / "program.py"
     script.write_text(PROGRAM)
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=90, check=False)
     assert done.stdout.split() == ["answered", "shut", "down"], done.stderr
 
 
 PROGRAM = """
+import time
 from tta_langgraph.models.vllm_engine import Engine, EngineLease
 
 class StandIn:
     output_handler = None
+
+    def __init__(self):
+        import multiprocessing  # as late as vLLM does; at the end Python waits for such a process
+        self.worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(3600,))
+        self.worker.start()
+
     def get_tokenizer(self): return None
-    def shutdown(self, timeout): print("shut down", flush=True)
+
+    def shutdown(self, timeout):
+        self.worker.kill()
+        self.worker.join()
+        print("shut down", flush=True)
 
 async def start(self): return StandIn()
 

@@ -13,6 +13,7 @@ import concurrent.futures
 import contextlib
 import json
 import logging
+import multiprocessing.util  # noqa: F401 - so that its exit handler is registered before ours
 import threading
 import uuid
 import weakref
@@ -267,13 +268,15 @@ def _forget(engine: Engine) -> None:
         threading.Thread(target=engine.close, name="tta-vllm-close", daemon=True).start()
 
 
-@atexit.register
 def _close_all() -> None:
+    """At the end of the program, before `multiprocessing` waits for the engine's processes, which end only when told."""
     for engine in list(_engines.values()):
         engine.close()
     _engines.clear()
 
 
+# Exit handlers run last in, first out: ours is registered after that of multiprocessing, and so runs before it.
+atexit.register(_close_all)
 _registry_lock = threading.Lock()
 _start_locks: dict[str, threading.Lock] = {}
 _engines: dict[str, Engine] = {}
