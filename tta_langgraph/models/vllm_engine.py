@@ -269,7 +269,7 @@ def _forget(engine: Engine) -> None:
 
 
 def _close_all() -> None:
-    """At the end of the program, before `multiprocessing` waits for the engine's processes, which end only when told."""
+    """At the end of the program, before Python waits for the engine's processes, which end only when told."""
     for engine in list(_engines.values()):
         engine.close()
     _engines.clear()
