@@ -100,7 +100,7 @@ def bare(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bare]:
             f"SET SESSION sql_mode = '{mode}'",
         ]
         grammar = mysql_grammar(frozenset(mode.split(",")))
-        called = by_error(request.getfixturevalue("mysql_url"), setup)
+        called = by_error(request.getfixturevalue("mysql_url"), setup, isolation_level="AUTOCOMMIT")
         yield Bare(Policy(dialect="mysql", grammar=grammar), called)
 
 
