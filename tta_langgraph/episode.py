@@ -95,12 +95,27 @@ def _ledger_of(state: Mapping[str, Any]) -> Ledger:
     given = state.get("budget") if isinstance(state, Mapping) else None
     if isinstance(given, Budget | dict | int):
         given = merge_budget(None, given)
+    if isinstance(given, BudgetTracker) and given.episode and not given.charges and given.parent is None:
+        given = _within(given)
     tracker = given if isinstance(given, BudgetTracker) and given.episode else None
     ledger = current_ledger(tracker)
     if ledger is None:
         ledger = current_ledger(BudgetTracker.start(None))
         assert ledger is not None
     return ledger
+
+
+def _within(opened: BudgetTracker) -> BudgetTracker:
+    """An account that was just opened, as a part of the running graph's if there is one.
+
+    A branch that is sent on a graph's start carries an account that LangGraph's reducer opened anew from the input, and
+    it means the graph's. A branch that is given smaller limits of its own is held to them, and what it spends counts in
+    the graph's account all the same.
+    """
+    running = tracker_in_state(running_config())
+    if running is None or running.episode == opened.episode:
+        return opened
+    return running if running.budget == opened.budget else running.nested(opened.budget)
 
 
 class _Performer:

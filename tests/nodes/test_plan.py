@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from langchain_core.messages import HumanMessage
 
 from tta_langgraph import Budget
+from tta_langgraph.decision.apportion import Schedule, apportion
+from tta_langgraph.models.prompt_count import count_prompt
 from tta_langgraph.nodes import Plan
 from tta_langgraph.nodes.plan import read_parts
 from tta_langgraph.parsers import number
@@ -55,6 +58,30 @@ def test_a_part_that_never_ends_is_cut_at_its_share_and_the_answer_still_comes(s
     parts = [request.tokens for request in server.log[1:3]]
     assert sum(parts) <= 600
     assert parts[1] > parts[0]  # difficulty 3 against 1
+    assert update["answer"] == "10"
+
+
+@pytest.mark.parametrize("schedule", get_args(Schedule))
+def test_every_schedule_holds_each_part_to_its_share(server: ScriptedServer, schedule: Schedule) -> None:
+    def endless(request: LoggedRequest) -> Reply:
+        last = request.last_message
+        if "Do not answer yet" in last:
+            return Reply("2: What is first?\n2: What is second?\n2: What is third?")
+        return Reply("The answer is 10.") if "Worked out so far" in last else Reply("and so on " * 2_000)
+
+    server.use(endless)
+    plan = Plan(model=scripted_chat_model(server), parse=number, schedule=schedule, tokens=1_800, max_tokens=5_000)
+    update = plan.invoke({"question": QUESTION, "budget": Budget(tokens=9_000)})
+    prompt = count_prompt(scripted_chat_model(server), [HumanMessage(QUESTION)]).bound
+    shares = apportion(1_800, [2, 2, 2], schedule, least=prompt + 2 * plan.least)
+    worked = [request for request in server.log if request.last_message.endswith("Answer briefly.")]
+    spent, allowed = 0, 0
+    for word, share in zip(("first", "second", "third"), shares, strict=True):
+        # What a part could not use, say because its prompt alone is longer than its share, goes to the next.
+        allowed += share
+        spent += sum(request.tokens for request in worked if word in request.last_message)
+        assert spent <= allowed, f"{schedule}: {shares}"
+    assert worked[0].tokens > 0.9 * shares[0], "a share is there to be used"
     assert update["answer"] == "10"
 
 
