@@ -60,8 +60,8 @@ def run(family: str, folder: Path) -> None:
         url = given.set(database=name).render_as_string(hide_password=False)
     engine = create_engine(url)
     fill(engine)
+    engine.dispose()  # a file is whole only when it is closed
     state = fingerprint(engine)
-    engine.dispose()
     count, latest, slowest, outcomes = 0, 0.0, "", {"refused": 0, "stopped": 0, "bounded": 0}
     with Database(url) as database:
         database.execute("SELECT count(*) FROM singer")

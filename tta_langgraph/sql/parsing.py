@@ -37,7 +37,7 @@ def parse(sql: str, dialect: str, *, max_chars: int = 50_000, max_words: int = 4
     if len(sql) > max_chars:
         return Parsed(error=f"the statement is longer than {max_chars} characters", hostile=True)
     try:
-        reader = Dialect.get_or_raise(known(dialect))
+        reader = _reader(dialect)
         tokens = reader.tokenize(sql)
         if len(tokens) > max_words:
             return Parsed(error=f"the statement has more than {max_words} words", hostile=True)
@@ -58,6 +58,12 @@ def parse(sql: str, dialect: str, *, max_chars: int = 50_000, max_words: int = 4
 def known(dialect: str) -> str | None:
     """The dialect if sqlglot has it, else None for the standard one."""
     return dialect if dialect and Dialect.get(dialect) is not None else None
+
+
+@lru_cache(maxsize=64)
+def _reader(dialect: str) -> Dialect:
+    """It makes a new tokenizer and a new parser each time, so that threads may share it."""
+    return Dialect.get_or_raise(known(dialect))
 
 
 @lru_cache(maxsize=256)
