@@ -15,7 +15,7 @@ from tta_langgraph.decision import Policy, add_budget_router
 from tta_langgraph.graphs.looks import node_name, second_looks
 from tta_langgraph.graphs.opening import Opening
 from tta_langgraph.models.metered import budgeted
-from tta_langgraph.nodes import Check, Escalate, Generate, Judge, Sample
+from tta_langgraph.nodes import Check, Demonstrations, Escalate, Generate, Judge, Sample
 from tta_langgraph.nodes.deliver import Deliver
 from tta_langgraph.nodes.reflect import Feedback
 from tta_langgraph.nodes.strategy import Prompt
@@ -47,6 +47,7 @@ def create_reasoning_graph(
     opening: int | None = None,
     judge: BaseChatModel | None = None,
     escalate_to: BaseChatModel | None = None,
+    demonstrations: Demonstrations | None = None,
     max_tokens: int = 512,
     temperature: float = 0.8,
     options: Mapping[str, Any] | None = None,
@@ -73,6 +74,8 @@ def create_reasoning_graph(
             together, as many as the budget has room for. What the policy says if not given.
         judge: the model that judges, if the policy judges; the answering model if not given.
         escalate_to: a larger model; without one the policy's `escalate` is not offered.
+        demonstrations: a store of solved questions: the most similar ones are shown to `model`, and what `escalate_to`
+            answers well is added.
         max_tokens: completion cap per reply.
         temperature: of samples; first answers are greedy.
         options: further sampling options for every call (`seed`, `stop`, `logprobs`, …).
@@ -108,6 +111,7 @@ def create_reasoning_graph(
         "prompt": prompt,
         "max_tokens": max_tokens,
         "options": dict(options or {}),
+        "demonstrations": demonstrations,
         "selection": policy.selection if policy.selection != "predictor" else "majority",
     }
     first = Generate(**shared, n=policy.opening, temperature=temperature)
@@ -119,7 +123,8 @@ def create_reasoning_graph(
         "judge": judging,
     }
     if escalate_to is not None:
-        strategies["escalate"] = Escalate(**{**shared, "model": None}, to=budgeted(escalate_to))
+        larger = {**shared, "model": None, "demonstrations": None}
+        strategies["escalate"] = Escalate(**larger, to=budgeted(escalate_to), remember=demonstrations)
     wanted = {option.action.name for option in policy.options}
     routes = {action: node_name(action) for action in strategies if action in wanted}
 

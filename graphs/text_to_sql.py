@@ -15,7 +15,7 @@ from tta_langgraph.decision import Policy, add_budget_router
 from tta_langgraph.graphs.looks import node_name, second_looks
 from tta_langgraph.graphs.opening import Opening
 from tta_langgraph.models.metered import budgeted
-from tta_langgraph.nodes import Escalate, Execute, Generate, Judge, Sample
+from tta_langgraph.nodes import Demonstrations, Escalate, Execute, Generate, Judge, Sample
 from tta_langgraph.nodes.deliver import Deliver
 from tta_langgraph.sql import Database
 from tta_langgraph.state import EpisodeState
@@ -40,6 +40,7 @@ def create_text_to_sql_graph(
     opening: int | None = None,
     judge: BaseChatModel | None = None,
     escalate_to: BaseChatModel | None = None,
+    demonstrations: Demonstrations | None = None,
     max_tokens: int = 256,
     schema_tokens: int = 2_000,
     temperature: float = 0.8,
@@ -61,6 +62,8 @@ def create_text_to_sql_graph(
             together, as many as the budget has room for. What the policy says if not given.
         judge: the model that judges, if the policy judges; the answering model if not given.
         escalate_to: a larger model; without one the policy's `escalate` is not offered.
+        demonstrations: a store of solved questions: the most similar ones are shown to `model`, and what `escalate_to`
+            answers well is added.
         max_tokens: completion cap per reply.
         schema_tokens: cap of the schema prompt, in tokens.
         temperature: of samples; first answers are greedy.
@@ -92,6 +95,7 @@ def create_text_to_sql_graph(
         "max_tokens": max_tokens,
         "schema_tokens": schema_tokens,
         "options": dict(options or {}),
+        "demonstrations": demonstrations,
         "selection": policy.selection if policy.selection != "predictor" else "execution_vote",
     }
     generate = Generate(**shared, n=policy.opening, temperature=temperature)
@@ -112,7 +116,8 @@ def create_text_to_sql_graph(
         "judge": judging,
     }
     if escalate_to is not None:
-        steps["escalate"] = Escalate(**{**shared, "model": None}, to=budgeted(escalate_to))
+        larger = {**shared, "model": None, "demonstrations": None}
+        steps["escalate"] = Escalate(**larger, to=budgeted(escalate_to), remember=demonstrations)
     wanted = {option.action.name for option in policy.options} or set(steps)
     routes: dict[str, str] = {}
     for action, node in steps.items():

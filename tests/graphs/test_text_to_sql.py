@@ -13,6 +13,7 @@ from langgraph.graph import MessagesState, StateGraph
 from tta_langgraph import Budget, EpisodeState, Policy, Utility
 from tta_langgraph.errors import DatabaseError
 from tta_langgraph.graphs import TextToSQLState, create_text_to_sql_graph
+from tta_langgraph.nodes import Demonstrations
 from tta_langgraph.testing import Reply, ScriptedServer, scripted_chat_model
 
 WRONG = "SELECT nam FROM customers"
@@ -110,6 +111,30 @@ def test_a_larger_model_is_called_in_where_the_policy_says_so(shop: str) -> None
         assert state["answer"] == RIGHT
         assert state["budget"].usage.tokens == small.total + large.total
         assert large.requests == 1
+
+
+def test_what_the_larger_model_answered_well_is_shown_to_the_smaller_one_next_time(shop: str) -> None:
+    policy = Policy.default("sql", utility=CHEAP, actions=["escalate"])
+    store = Demonstrations()
+    with (
+        ScriptedServer(script=lambda r: fenced(RIGHT if RIGHT in r.text else WRONG)) as small,
+        ScriptedServer(script=lambda _: fenced(RIGHT)) as large,
+    ):
+        graph = create_text_to_sql_graph(
+            scripted_chat_model(small),
+            shop,
+            policy=policy,
+            escalate_to=scripted_chat_model(large),
+            demonstrations=store,
+        ).compile()
+        graph.invoke({"question": QUESTION, "budget": Budget(tokens=20_000)})
+        state = graph.invoke({"question": "What are all customers' names?", "budget": Budget(tokens=20_000)})
+        assert state["answer"] == RIGHT
+        assert state["candidates"][0].answer == RIGHT, "the second time, the small model knows"
+        roles = [message["role"] for message in small.log[-1].messages]
+        assert roles == ["system", "user", "assistant", "user"]
+        assert len(large.log[-1].messages) == 2, "the larger model needs no example"
+        assert state["budget"].usage.tokens == small.log[-1].tokens + large.log[-1].tokens
 
 
 def test_the_judge_is_asked_and_charged_where_the_policy_says_so(shop: str) -> None:
