@@ -128,6 +128,13 @@ def test_the_same_question_has_the_same_answer_on_every_engine(served: tuple[str
             assert a.key == b.key, sql
 
 
+def test_dates_that_python_does_not_have_come_as_text(postgres_url: str) -> None:
+    fill(create_engine(postgres_url))
+    with Database(postgres_url) as database:
+        result = database.execute("SELECT 'infinity'::date, '10000-01-01'::timestamp, '2020-01-02'::date, 7")
+        assert result.rows == (("infinity", "10000-01-01 00:00:00", "2020-01-02", 7),)
+
+
 def test_an_engine_in_autocommit_mode_is_held_to_reading_too(postgres_url: str) -> None:
     engine = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
     fill(engine)

@@ -38,25 +38,35 @@ class PostgresBackend(Backend):
 
     def run(self, sql: str, verdict: Verdict, stop: Stop, limits: Limits) -> Fetched:
         """See `Backend.run`."""
-        bridged = self._source.bridge is not None
         try:
-            return self._source.reading(lambda c: _run(c, sql, stop, limits, watch=not bridged), stop)
+            try:
+                return self._reading(sql, stop, limits, _BOUNDED)
+            except SQLAlchemyError as error:
+                if not _BEYOND_PYTHON.search(str(error)):
+                    raise
+            return self._reading(sql, stop, limits, _BOUNDED - _DATES)  # infinity and the year 10000 come as text
         except SQLAlchemyError as error:
             raise _explained(error, stop) from error
 
+    def _reading(self, sql: str, stop: Stop, limits: Limits, plain: frozenset[int]) -> Fetched:
+        watch = self._source.bridge is None
+        return self._source.reading(lambda c: _run(c, sql, stop, limits, plain, watch=watch), stop)
 
-def _run(connection: Connection, sql: str, stop: Stop, limits: Limits, *, watch: bool) -> Fetched:
+
+def _run(
+    connection: Connection, sql: str, stop: Stop, limits: Limits, plain: frozenset[int], *, watch: bool
+) -> Fetched:
     connection = connection.execution_options(isolation_level="READ COMMITTED")  # also if the engine is AUTOCOMMIT
     if not watch:
-        return _guarded(connection, sql, stop, limits)
+        return _guarded(connection, sql, stop, limits, plain)
     with stop.watched(_canceller(connection), grace=_GRACE):
-        return _guarded(connection, sql, stop, limits)
+        return _guarded(connection, sql, stop, limits, plain)
 
 
-def _guarded(connection: Connection, sql: str, stop: Stop, limits: Limits) -> Fetched:
+def _guarded(connection: Connection, sql: str, stop: Stop, limits: Limits, plain: frozenset[int]) -> Fetched:
     clean = False
     try:
-        fetched = _fetch(connection, sql, stop, limits)
+        fetched = _fetch(connection, sql, stop, limits, plain)
         clean = stop.reason is None
         return fetched
     except DBAPIError as error:
@@ -69,7 +79,7 @@ def _guarded(connection: Connection, sql: str, stop: Stop, limits: Limits) -> Fe
             connection.invalidate()
 
 
-def _fetch(connection: Connection, sql: str, stop: Stop, limits: Limits) -> Fetched:
+def _fetch(connection: Connection, sql: str, stop: Stop, limits: Limits, plain: frozenset[int]) -> Fetched:
     dialect = connection.dialect
     millis = max(1, int(stop.remaining * 1000))
     connection.exec_driver_sql(_SETTINGS.format(millis=millis))
@@ -82,7 +92,7 @@ def _fetch(connection: Connection, sql: str, stop: Stop, limits: Limits) -> Fetc
     if not columns:
         return Fetched((), [], False)
     names = ", ".join(f"c{i}" for i in range(len(columns)))
-    shown = ", ".join(_shown(i, kind, limits.max_cell_bytes) for i, (_, kind) in enumerate(columns))
+    shown = ", ".join(_shown(i, kind, limits.max_cell_bytes, plain) for i, (_, kind) in enumerate(columns))
     cursor = f"tta_{next(_numbers)}"  # never twice: drivers keep the plan, and with it the types, of a text they know
     _plainly(connection, _DECLARE.format(cursor=cursor, shown=shown, sql=sql, names=names))
     sink = RowSink(limits)
@@ -105,9 +115,9 @@ def _plainly(connection: Connection, sql: str) -> Any:
     return connection.exec_driver_sql(sql, execution_options={"no_parameters": True})
 
 
-def _shown(i: int, kind: int, cap: int) -> str:
+def _shown(i: int, kind: int, cap: int, plain: frozenset[int]) -> str:
     """A column as it is fetched: of bounded size as it is, text and bytes cut, anything else as cut text."""
-    if kind in _BOUNDED:
+    if kind in plain:
         return f"c{i}"
     if kind == _BYTES:
         return f"substring(c{i} from 1 for {cap + 1})"
@@ -174,6 +184,8 @@ _CONNECTION_LOST = frozenset({"", "08", "57"})
 _TEXT = frozenset({25, 1042, 1043, 19})
 _BYTES = 17
 _BOUNDED = frozenset({16, 20, 21, 23, 26, 700, 701, 1700, 1082, 1083, 1114, 1184, 1266, 1186, 2950, 790, 869, 650})
+_DATES = frozenset({1082, 1114, 1184})
+_BEYOND_PYTHON = re.compile(r"(?:date|timestamp)\w* too (?:large|small)")
 _KINDS: dict[str, ErrorKind] = {
     **dict.fromkeys(("42P01", "42703", "42883", "42702", "42725", "42P02", "42712", "3F000", "42704"), "schema"),
     **dict.fromkeys(("25006", "42501", "25001"), "refused"),
