@@ -25,6 +25,8 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    Update,
+    bindparam,
     create_engine,
     delete,
     event,
@@ -63,6 +65,16 @@ _leases = Table(
     Column("window_start", Float(53), nullable=False),
     Column("expires", Float(53), nullable=False),
     *(Column(name, Float(53), nullable=False) for name in POOLED),
+)
+
+
+_HERE = (_pools.c.name == bindparam("pool")) & (_pools.c.window_start == bindparam("window"))
+_CLOSING = delete(_leases).where(_leases.c.id == bindparam("lease"))
+_ADDING = (
+    update(_pools)
+    .where(_HERE)
+    .values({f"reserved_{name}": _pools.c[f"reserved_{name}"] + bindparam(f"held_{name}") for name in POOLED})
+    .values({f"spent_{name}": _pools.c[f"spent_{name}"] + bindparam(f"used_{name}") for name in POOLED})
 )
 
 
@@ -131,6 +143,8 @@ class SharedPool:
         self.lease_seconds = lease
         self._window = _WINDOWS[window] if isinstance(window, str) else window
         self._engine = _pool_engine(engine) if isinstance(engine, str) else engine
+        # Built once: putting a statement together takes longer than SQLite takes to run it.
+        self._taking = _taking(self.limits)
         self._held: dict[str, float] = {}
         self._lock = threading.Lock()
         self._renewer: threading.Thread | None = None
@@ -196,12 +210,9 @@ class SharedPool:
 
     def _take(self, connection: Connection, window_start: float, amounts: Mapping[str, float]) -> bool:
         """The one atomic step: reserve if, and only if, it fits."""
-        statement = update(_pools).where(_pools.c.name == self.name, _pools.c.window_start == window_start)
-        for name, limit in self.limits.items():
-            taken = _pools.c[f"spent_{name}"] + _pools.c[f"reserved_{name}"]
-            statement = statement.where(taken + amounts[name] <= limit + 1e-9)
-        values = {f"reserved_{name}": _pools.c[f"reserved_{name}"] + amounts[name] for name in POOLED}
-        if connection.execute(statement.values(values)).rowcount:
+        wanted = {f"more_{name}": amount for name, amount in amounts.items()}
+        wanted |= {"pool": self.name, "window": window_start}  # type: ignore[dict-item]
+        if connection.execute(self._taking, wanted).rowcount:
             return True
         if self._exists(connection, window_start):
             return False
@@ -211,7 +222,7 @@ class SharedPool:
                 connection.execute(insert(_pools), {"name": self.name, "window_start": window_start, **empty})
         except IntegrityError:
             _log.debug("another process opened the window of pool %s first", self.name)
-        return bool(connection.execute(statement.values(values)).rowcount)
+        return bool(connection.execute(self._taking, wanted).rowcount)
 
     def _exists(self, connection: Connection, window_start: float) -> bool:
         found = select(_pools.c.name).where(_pools.c.name == self.name, _pools.c.window_start == window_start)
@@ -221,18 +232,19 @@ class SharedPool:
         """Takes the reservations of dead processes back."""
         expired = select(_leases).where(_leases.c.name == self.name, _leases.c.expires < time.time())
         for row in connection.execute(expired).mappings().all():
-            if connection.execute(delete(_leases).where(_leases.c.id == row["id"])).rowcount:
+            if connection.execute(_CLOSING, {"lease": row["id"]}).rowcount:
                 self._add(connection, row["window_start"], {name: -row[name] for name in POOLED}, {})
                 _log.warning("pool %s: took back the reservation of a process that went away", self.name)
 
     def _add(
         self, connection: Connection, window_start: float, reserved: Mapping[str, float], spent: Mapping[str, float]
     ) -> None:
-        values = {f"reserved_{name}": _pools.c[f"reserved_{name}"] + amount for name, amount in reserved.items()}
-        values |= {f"spent_{name}": _pools.c[f"spent_{name}"] + amount for name, amount in spent.items()}
-        if values:
-            here = (_pools.c.name == self.name) & (_pools.c.window_start == window_start)
-            connection.execute(update(_pools).where(here).values(values))
+        if reserved or spent:
+            values: dict[str, float | str] = {"pool": self.name, "window": window_start}
+            for name in POOLED:
+                values[f"held_{name}"] = reserved.get(name, 0.0)
+                values[f"used_{name}"] = spent.get(name, 0.0)
+            connection.execute(_ADDING, values)
 
     def _refusal(self, connection: Connection, window_start: float, amounts: Mapping[str, float]) -> PoolRefusal:
         here = (_pools.c.name == self.name) & (_pools.c.window_start == window_start)
@@ -251,7 +263,7 @@ class SharedPool:
             self._held.pop(lease.id, None)
             self._wake.set()
         with self._transaction() as connection:
-            held = connection.execute(delete(_leases).where(_leases.c.id == lease.id)).rowcount
+            held = connection.execute(_CLOSING, {"lease": lease.id}).rowcount
             amounts: dict[str, float] = {name: -float(getattr(lease.bound, name)) for name in POOLED}
             self._add(connection, lease.window_start, amounts if held else {}, spent)
 
@@ -307,6 +319,16 @@ class SharedPool:
         )
 
 
+def _taking(limits: Mapping[PoolDimension, float]) -> Update:
+    """The conditional update that reserves if, and only if, it fits."""
+    statement = update(_pools).where(_HERE)
+    for name, limit in limits.items():
+        taken = _pools.c[f"spent_{name}"] + _pools.c[f"reserved_{name}"] + bindparam(f"more_{name}")
+        statement = statement.where(taken <= limit + 1e-9)
+    more = {f"reserved_{name}": _pools.c[f"reserved_{name}"] + bindparam(f"more_{name}") for name in POOLED}
+    return statement.values(more)
+
+
 def _limits(limit: float | Mapping[str, float]) -> dict[PoolDimension, float]:
     wanted = {"tokens": limit} if not isinstance(limit, Mapping) else dict(limit)
     unknown = [name for name in wanted if name not in POOLED]
@@ -328,7 +350,7 @@ def _limits(limit: float | Mapping[str, float]) -> dict[PoolDimension, float]:
 
 def _pool_engine(url: str) -> Engine:
     """An engine whose SQLite transactions take the write lock at once, so that writers queue instead of failing."""
-    engine = create_engine(url, pool_pre_ping=True)
+    engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))  # a file does not go away
     if engine.dialect.name == "sqlite":
 
         @event.listens_for(engine, "connect")

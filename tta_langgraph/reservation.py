@@ -87,9 +87,9 @@ class Reservation:
     open: bool = True
     """False once settled or released."""
 
-    def settle(self, usage: Usage, note: str = "") -> Charge | None:
-        """Replaces the reservation by what was consumed."""
-        return self.ledger._close(self, usage, note, estimated=False)
+    def settle(self, usage: Usage, note: str = "", *, estimated: bool = False) -> Charge | None:
+        """Replaces the reservation by what was consumed; `estimated` if that is a bound and not a report."""
+        return self.ledger._close(self, usage, note, estimated=estimated)
 
     def settle_unknown(self, note: str, seconds: float = 0.0) -> Charge | None:
         """Charges the whole reservation: the usage is unknown, so the bound is all that is safe to assume."""

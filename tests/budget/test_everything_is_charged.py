@@ -171,7 +171,7 @@ def test_a_result_that_cannot_be_read_is_charged_in_full_and_nothing_stays_reser
     def unreadable(*_: object, **__: object) -> None:
         raise ValueError("no such shape")
 
-    monkeypatch.setattr("tta_langgraph.models.metered.consumed", unreadable)
+    monkeypatch.setattr("tta_langgraph.models.meter.consumed", unreadable)
     with ScriptedServer(script=lambda _: "hello") as server:
         model = budgeted(scripted_chat_model(server), max_completion_tokens=30)
         with budget_scope(Budget(tokens=1_000)) as scope, pytest.raises(ValueError, match="no such shape"):

@@ -7,76 +7,46 @@ is called; `metered.py` does that.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tta_langgraph import events
 from tta_langgraph.budget import BudgetTracker, Charge, Usage
 from tta_langgraph.errors import BudgetError, BudgetExceededError
 from tta_langgraph.journal import Journal
 from tta_langgraph.ledger import Ledger, Refusal, Request, Reservation
+from tta_langgraph.models.call_options import (
+    MIN_COMPLETION,
+    CallOptions,
+    call_options,
+    current_source,
+    options_here,
+    source_of,
+)
 from tta_langgraph.models.failures import classify
+from tta_langgraph.models.live import stream_charge
 from tta_langgraph.models.prices import Price
 from tta_langgraph.models.prompt_count import Counted
+from tta_langgraph.models.received import Received, habits_of
 from tta_langgraph.models.usage import Consumed
 from tta_langgraph.pool import Lease, PoolRefusal, SharedPool
-from tta_langgraph.scope import invocation_of, running_config, save_to_state
+from tta_langgraph.scope import invocation_of, save_to_state
 
-MIN_COMPLETION = 16
-"""Smallest completion cap (tokens) that is worth a call, unless the call says otherwise."""
+__all__ = ["MIN_COMPLETION", "CallOptions", "MeteredCall", "call_options", "current_source"]
+
 POOL_POLL_SECONDS = 0.05
 """How often a busy shared pool is asked again."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CallOptions:
-    """What a node says about the calls it makes; set with `call_options`."""
-
-    source: str = ""
-    """Who calls; the running node's name if empty."""
-    final: bool = False
-    """May draw on the budget's reserve."""
-    min_completion: int = MIN_COMPLETION
-    """Smallest completion cap (tokens per choice) that is worth making the call."""
-    spent: list[Usage] | None = None
-    """Collects what each successful call consumed, for the caller."""
-
-
-_DEFAULT = CallOptions()
-_options: ContextVar[CallOptions | None] = ContextVar("tta_call_options", default=None)
-
-
-@contextlib.contextmanager
-def call_options(options: CallOptions) -> Iterator[None]:
-    """Applies to every metered call made inside."""
-    token = _options.set(options)
-    try:
-        yield
-    finally:
-        _options.reset(token)
-
-
-def current_source(fallback: str) -> str:
-    """Who is calling: as said by `call_options`, else the running LangGraph node, else the fallback."""
-    return _source(_options.get() or _DEFAULT, running_config(), fallback)
-
-
-def _source(options: CallOptions, config: Mapping[str, Any] | None, fallback: str) -> str:
-    if options.source or config is None:
-        return options.source or fallback
-    return str(config.get("metadata", {}).get("langgraph_node") or fallback)
 
 
 @dataclass(eq=False, slots=True)
 class MeteredCall:
     """One logical call, which may take several attempts."""
 
+    name: str
+    """The model's name."""
     ledger: Ledger
     """The account it draws on."""
     request: Request
@@ -117,7 +87,7 @@ class MeteredCall:
         Raises:
             BudgetError: there is a limit in US dollars and the model has no known price.
         """
-        options = _options.get() or _DEFAULT
+        options = options_here()
         if price is None and any(above.budget.usd is not None for above in ledger.lineage):
             raise BudgetError(
                 f"the model {name!r} has no known price, so a limit in US dollars cannot be enforced",
@@ -132,10 +102,10 @@ class MeteredCall:
             usd=price.cost if price is not None else None,
             model_calls=1,
             final=options.final,
-            source=_source(options, config, name),
+            source=source_of(options, config, name),
         )
         journal = Journal.of(config, ledger.episode)
-        return cls(ledger, request, counted, price, config, tracker, journal, pools, options.spent)
+        return cls(name, ledger, request, counted, price, config, tracker, journal, pools, options.spent)
 
     @property
     def seconds_left(self) -> float:
@@ -247,56 +217,103 @@ class MeteredCall:
 
     # -- settlement ---------------------------------------------------------------------------------------
 
-    def succeed(self, reservation: Reservation, used: Consumed, seconds: float) -> Usage:
-        """Settles what was consumed, and writes it to the journal and the graph's state."""
+    def succeed(self, reservation: Reservation, used: Consumed | None, seconds: float) -> Usage:
+        """Settles what was consumed (None: nobody knows), and writes it to the journal and the graph's state."""
         usage = self._succeed(reservation, used, seconds)
         if self.journal is not None and (charge := self.ledger.charges.get(reservation.id)) is not None:
             self.journal.closed(charge)
         return usage
 
-    async def asucceed(self, reservation: Reservation, used: Consumed, seconds: float) -> Usage:
+    async def asucceed(self, reservation: Reservation, used: Consumed | None, seconds: float) -> Usage:
         """Twin of `succeed`."""
         usage = self._succeed(reservation, used, seconds)
         if self.journal is not None and (charge := self.ledger.charges.get(reservation.id)) is not None:
             await self.journal.aclosed(charge)
         return usage
 
-    def _succeed(self, reservation: Reservation, used: Consumed, seconds: float) -> Usage:
-        if used.note:
-            # Counted here, not reported: a count may be off by a few tokens, but the model was held to its cap.
-            most = reservation.bound
-            prompt, completion = min(used.prompt, most.prompt_tokens), min(used.completion, most.completion_tokens)
-            used = replace(used, prompt=prompt, completion=completion)
-        usd = self.price.cost(used.prompt, used.completion, used.cached) if self.price else 0.0
-        usage = Usage(
-            prompt_tokens=used.prompt,
-            completion_tokens=used.completion,
-            cached_tokens=used.cached,
-            seconds=seconds,
-            usd=usd,
-            model_calls=1,
-        )
-        self.counted.learn(used.prompt)
+    def _succeed(self, reservation: Reservation, used: Consumed | None, seconds: float) -> Usage:
+        if used is None:
+            usage = replace(reservation.bound, seconds=seconds)
+            charge = reservation.settle_unknown("usage not reported: charged in full", seconds)
+        else:
+            usage = self._usage(reservation, used, seconds)
+            self.counted.learn(usage.prompt_tokens)
+            charge = reservation.settle(usage, used.note)
         if self.spent is not None:
             self.spent.append(usage)
-        self._close(reservation, reservation.settle(usage, used.note))
+        self._close(reservation, charge)
         return usage
 
-    def fail(self, reservation: Reservation, error: BaseException, seconds: float) -> None:
-        """Charges a failed or cancelled attempt: nothing if it was turned away, else the whole reservation."""
-        failure = classify(error)
-        if isinstance(error, Exception) and failure.nothing_written:
-            charge = reservation.settle(Usage(seconds=seconds, model_calls=1), failure.label)
-        else:
-            cancelled = isinstance(error, asyncio.CancelledError | GeneratorExit | KeyboardInterrupt)
-            charge = reservation.settle_unknown("cancelled" if cancelled else failure.label, seconds)
-        self._close(reservation, charge)
+    def _usage(self, reservation: Reservation, used: Consumed, seconds: float) -> Usage:
+        prompt, completion = used.prompt, used.completion
+        if used.note:
+            # Counted here, not reported: a count may be off by a few tokens, but the model was held to its cap.
+            prompt = min(prompt, reservation.bound.prompt_tokens)
+            completion = min(completion, reservation.bound.completion_tokens)
+        return Usage(
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            cached_tokens=used.cached,
+            seconds=seconds,
+            usd=self.price.cost(prompt, completion, used.cached) if self.price else 0.0,
+            model_calls=1,
+        )
 
-    def fail_at_deadline(self, reservation: Reservation, seconds: float) -> BudgetExceededError:
+    def fail(
+        self,
+        reservation: Reservation,
+        error: BaseException,
+        seconds: float,
+        *,
+        began: bool = False,
+        received: Received | None = None,
+    ) -> None:
+        """Charges a failed or cancelled attempt: nothing if it was turned away, else all that it may have consumed.
+
+        Args:
+            reservation: what the attempt holds.
+            error: what ended it.
+            seconds: how long it took.
+            began: something came out of it already, so that it was not turned away.
+            received: what came out of it, where that tells what it consumed.
+        """
+        failure = classify(error)
+        if isinstance(error, Exception) and failure.nothing_written and not began:
+            self._close(reservation, reservation.settle(Usage(seconds=seconds, model_calls=1), failure.label))
+            return
+        cancelled = isinstance(error, asyncio.CancelledError | GeneratorExit | KeyboardInterrupt)
+        # A server that says why it ends a stream has sent all that it wrote before; nothing is on its way.
+        left = getattr(error, "body", None) is None
+        lost = self._lost(reservation, received, left=left) if began or left else None
+        self._settle_lost(reservation, "cancelled" if cancelled else failure.label, seconds, lost)
+
+    def fail_at_deadline(
+        self, reservation: Reservation, seconds: float, received: Received | None = None
+    ) -> BudgetExceededError:
         """Charges an attempt that was cancelled at the deadline; gives the error to raise."""
-        self._close(reservation, reservation.settle_unknown("cancelled at the deadline", seconds))
+        lost = self._lost(reservation, received, left=True)
+        self._settle_lost(reservation, "cancelled at the deadline", seconds, lost)
         elapsed, limit = self.ledger.deadline(final=self.request.final)
         return BudgetExceededError("seconds", max(elapsed, limit), limit, self.request.source)
+
+    def _lost(self, reservation: Reservation, received: Received | None, *, left: bool) -> Consumed | None:
+        if received is None:
+            return None
+        prompt = reservation.bound.prompt_tokens
+        return received.lost(self.count_text, prompt=prompt, habits=habits_of(self.name), left=left)
+
+    def _settle_lost(self, reservation: Reservation, why: str, seconds: float, lost: Consumed | None) -> None:
+        if lost is None:
+            charge = reservation.settle_unknown(why, seconds)
+        else:
+            note = f"{why}: {lost.note or 'usage reported'}"
+            charge = reservation.settle(self._usage(reservation, lost, seconds), note, estimated=bool(lost.note))
+        self._close(reservation, charge)
+
+    def count_text(self, text: str) -> int:
+        """Counts what the model wrote; an estimate gets its margin, for it must not be too little."""
+        count = self.counted.counter.count_text(text)
+        return count if self.counted.counter.exact else self.counted.margin.bound(count)
 
     def _close(self, reservation: Reservation, charge: Charge | None) -> None:
         self._touch()
@@ -305,7 +322,7 @@ class MeteredCall:
         for pool, lease in self.leases.pop(reservation.id, ()):
             pool.settle(lease, charge.usage)
         save_to_state(self.ledger, self.config, self.tracker)
-        _stream_event(self.ledger, charge, self.config)
+        stream_charge(self.ledger, charge, self.config)
 
     def _give_back(self, reservation: Reservation) -> None:
         for pool, lease in self.leases.pop(reservation.id, ()):
@@ -352,45 +369,3 @@ def _release(box: Sequence[Reservation | Refusal]) -> None:
     for outcome in box:
         if isinstance(outcome, Reservation):
             outcome.release()
-
-
-def _stream_event(ledger: Ledger, charge: Charge, config: Mapping[str, Any] | None) -> None:
-    """Shows the spending live to those who stream the graph with `stream_mode="custom"`."""
-    if config is None:
-        return
-    writer: Callable[[Any], None] | None = getattr(
-        config["configurable"].get("__pregel_runtime"), "stream_writer", None
-    )
-    if writer is None or _goes_nowhere(writer):
-        return
-    remaining = ledger.remaining
-    writer(
-        {
-            "type": "charge",
-            "source": charge.source,
-            "usage": charge.usage.to_dict(),
-            "note": charge.note,
-            "tokens_left": None if math.isinf(remaining.tokens) else remaining.tokens,
-            "seconds_left": None if math.isinf(remaining.seconds) else round(remaining.seconds, 3),
-        }
-    )
-
-
-def _goes_nowhere(writer: Callable[[Any], None]) -> bool:
-    """Whether nobody streams: LangGraph's writer is then a function that holds no stream to write to."""
-    module = getattr(writer, "__module__", "")
-    return module.startswith("langgraph.") and getattr(writer, "__closure__", writer) is None
-
-
-def publish_retry(call: MeteredCall, attempt: int, error: BaseException, pause: float) -> None:
-    """Reports a retry to those who watch."""
-    events.publish(
-        {
-            "type": "retry",
-            "episode": call.ledger.episode,
-            "source": call.request.source,
-            "attempt": attempt,
-            "error": f"{type(error).__name__}: {error}"[:300],
-            "pause": pause,
-        }
-    )

@@ -73,6 +73,8 @@ def _status(error: BaseException) -> int | None:
     for holder in (error, getattr(error, "response", None)):
         for name in ("status_code", "status", "code"):
             found = getattr(holder, name, None)
+            if isinstance(found, str) and found.isdecimal():
+                found = int(found)  # the code of an error event in a stream
             if isinstance(found, int) and not isinstance(found, bool) and 100 <= found < 600:
                 return found
     return None

@@ -30,6 +30,8 @@ class Consumed:
     """Prompt tokens that a prefix cache served."""
     note: str = ""
     """How the figures were had, where the server did not report them."""
+    unreported: bool = False
+    """The server said nothing of its usage."""
 
 
 def consumed(
@@ -50,12 +52,18 @@ def consumed(
         return reported
     counted = sum(count_text(written(generation.message)) for generation in result.generations)
     if reported is None:
-        return Consumed(prompt, counted, 0, "usage not reported: counted here")
+        return Consumed(prompt, counted, 0, "usage not reported: counted here", unreported=True)
+    if several and exact and counted > reported.completion:
+        # Some servers report one choice of several, and short ones hide behind any tolerance.
+        return Consumed(reported.prompt or prompt, counted, reported.cached, _doubt(reported, counted))
     least = (SUSPICIOUS if exact else VERY_SUSPICIOUS) * counted - SLACK
     if reported.completion < least:
-        note = f"server reported {reported.completion} completion tokens: counted {counted} here"
-        return Consumed(reported.prompt or prompt, counted, reported.cached, note)
+        return Consumed(reported.prompt or prompt, counted, reported.cached, _doubt(reported, counted))
     return reported
+
+
+def _doubt(reported: Consumed, counted: int) -> str:
+    return f"server reported {reported.completion} completion tokens: counted {counted} here"
 
 
 def from_metadata(usage: Mapping[str, Any]) -> Consumed:
@@ -70,9 +78,21 @@ def written(message: BaseMessage) -> str:
     reasoning = message.additional_kwargs.get("reasoning_content")
     if isinstance(reasoning, str):
         parts.append(reasoning)
+    if not isinstance(message.content, str):
+        parts += map(_thought, message.content)
     if isinstance(message, AIMessage):
         parts += [json.dumps({"name": call["name"], "arguments": call["args"]}) for call in message.tool_calls]
     return "".join(parts)
+
+
+def _thought(block: str | dict[str, Any]) -> str:
+    """What a content block shows of the model's reasoning, in the forms that LangChain's providers give it."""
+    if isinstance(block, str) or block.get("type") not in ("reasoning", "thinking", "reasoning_content"):
+        return ""
+    found = block.get("reasoning") or block.get("thinking") or block.get("reasoning_content") or block.get("text") or ""
+    if isinstance(found, str):
+        return found
+    return str(found.get("text") or "") if isinstance(found, Mapping) else ""
 
 
 def _reported(result: ChatResult) -> Consumed | None:

@@ -103,7 +103,7 @@ class ChatCompletion:
             return self._exchange.respond(reply.status, reply.body.encode(), "text/html", headers)
         if refused:
             return self._fail(request, reply.status, "the script refuses this request", headers)
-        streaming = bool(body.get("stream")) and reply.status == 200
+        streaming = bool(body.get("stream"))
         if streaming:
             self._exchange.start_events(200, headers)
             for index in range(len(choices)):
@@ -113,7 +113,10 @@ class ChatCompletion:
             return self._exchange.abort()
         usage = usage_body(reply, prompt_tokens, choices)
         if reply.status != 200:
-            return self._fail(request, reply.status, "the script fails this request after its work", headers)
+            message = "the script fails this request after its work"
+            if streaming:
+                return self._fail_stream(request, reply.status, message)
+            return self._fail(request, reply.status, message, headers)
         if streaming:
             self._close(request, "ok", 200)
             options = body.get("stream_options") or {}
@@ -150,9 +153,15 @@ class ChatCompletion:
         self._close(request, "error", status)
         self._refuse(status, message, headers)
 
+    def _fail_stream(self, request: LoggedRequest, status: int, message: str) -> None:
+        """Ends a stream that has begun with an error event: its status line has been sent long ago."""
+        self._close(request, "error", 200)
+        self._exchange.send_event(json.dumps({"error": _error_body(status, message)}))
+        self._exchange.send_event("[DONE]")
+        self._exchange.end_events()
+
     def _refuse(self, status: int, message: str, headers: Sequence[tuple[str, str]] = ()) -> None:
-        error = {"message": message, "type": "scripted_error", "param": None, "code": status}
-        self._exchange.respond_json(status, {"error": error}, headers)
+        self._exchange.respond_json(status, {"error": _error_body(status, message)}, headers)
 
     def _whole(
         self, request: LoggedRequest, choices: Sequence[Choice], usage: Mapping[str, Any] | None
@@ -205,6 +214,10 @@ class ChatCompletion:
 
     def _head(self, request: LoggedRequest, kind: str) -> dict[str, Any]:
         return {"id": request.id, "object": kind, "created": int(time.time()), "model": self._server.model}
+
+
+def _error_body(status: int, message: str) -> dict[str, Any]:
+    return {"message": message, "type": "scripted_error", "param": None, "code": status}
 
 
 def _logprobs(choice: Choice, start: int, end: int) -> dict[str, Any] | None:

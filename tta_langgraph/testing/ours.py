@@ -15,6 +15,7 @@ from typing_extensions import TypedDict
 from tta_langgraph import scope as scopes
 from tta_langgraph.budget import Budget, BudgetTracker, Charge, Reserve, Usage, merge_budget
 from tta_langgraph.errors import BudgetExceededError
+from tta_langgraph.models.meter import Lost, Unreported
 from tta_langgraph.models.metered import budgeted
 from tta_langgraph.scope import budget_scope
 from tta_langgraph.testing.calls import ask
@@ -32,10 +33,15 @@ class Ours:
     """Name in the table."""
     counts: bool = True
     """Whether the model counts exactly by itself; else it is a plain client of the server."""
+    lost: Lost = "received"
+    """What calls are charged that were cancelled or broke: the scripted server stops when its client leaves."""
 
     async def start(self, server: ScriptedServer, scenario: Scenario) -> Account:
         """Opens an episode."""
-        model = budgeted(scripted_chat_model(server, counts=self.counts, max_retries=scenario.client_retries))
+        client = scripted_chat_model(server, counts=self.counts, max_retries=scenario.client_retries)
+        # Who uses a model that hides its reasoning, and a server that reports nothing, knows it.
+        unreported: Unreported = "reserve" if scenario.kind == "reasoning" else "count"
+        model = budgeted(client, lost=self.lost, unreported=unreported)
         return _Ours(model, BudgetTracker.start(Budget(tokens=scenario.limit)))
 
 

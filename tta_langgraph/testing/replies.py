@@ -37,7 +37,8 @@ class Reply:
     `stream_interval` seconds, whether the client streams or not.
 
     A status of 400 or more with no text is a refusal at the door, for which nothing is spent. With a text,
-    the server does the work and fails afterwards: what it produced counts.
+    the server does the work and fails afterwards: what it produced counts. A stream has begun by then; it
+    ends with an error event, as vLLM's does.
 
     Example:
         >>> slow = Reply("SELECT 1", latency=0.2)

@@ -127,17 +127,19 @@ def _reply(scenario: Scenario, request: LoggedRequest) -> Reply:
     roll = int.from_bytes(hashlib.blake2b(f"{request.index} {request.text}".encode(), digest_size=8).digest())
     tokens = 8 + roll % 73 + (roll >> 16) % 81
     texts = [" ".join(["word"] * max(1, tokens - 5 * index)) for index in range(scenario.n)]
-    pace = 0.001 if scenario.kind == "cancellations" else 0.0
+    if scenario.kind == "cancellations":  # 200 tokens per second: a small model on a large GPU
+        return Reply(texts[0], latency=0.002, stream_interval=0.005, tokens_per_event=2)
     if scenario.kind == "retries":
         soon = {"retry-after-ms": "2"}
         match request.index % 7:
             case 1:
-                return Reply(texts[0], status=500, headers=soon)
+                return Reply(texts[0], status=500, headers=soon, tokens_per_event=2)
             case 3:
                 return Reply(status=429, headers=soon)
             case 5:
-                return Reply(texts[0], status=503, headers=soon)
+                return Reply(texts[0], status=503, headers=soon, tokens_per_event=2)
+        return Reply(texts[0], latency=0.002, tokens_per_event=2)
     if scenario.kind == "reasoning":
         return Reply("It is 42.", completion_tokens=tokens, usage=False, latency=0.002)
     usage: UsageReport = False if scenario.stream else "first_choice_only" if scenario.kind == "partial usage" else True
-    return Reply(texts=texts, usage=usage, latency=0.002, stream_interval=pace, tokens_per_event=8)
+    return Reply(texts=texts, usage=usage, latency=0.002, tokens_per_event=8)

@@ -1,0 +1,234 @@
+"""What all four ways of calling a budgeted model share: the plan of a call, its options, and reading its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import ChatResult
+
+from tta_langgraph.budget import BudgetTracker
+from tta_langgraph.errors import BudgetExceededError
+from tta_langgraph.ledger import Ledger, Reservation
+from tta_langgraph.models.adapter import Adapter, without_client_retries
+from tta_langgraph.models.call import MeteredCall, current_source
+from tta_langgraph.models.failures import Retries, classify, is_timeout
+from tta_langgraph.models.live import publish_retry
+from tta_langgraph.models.prices import price_for
+from tta_langgraph.models.prompt_count import Counted, PromptCounter
+from tta_langgraph.models.received import Received, habits_of
+from tta_langgraph.models.usage import Consumed, consumed
+from tta_langgraph.pool import SharedPool
+from tta_langgraph.scope import active_pools, current_ledger, running_config, tracker_in_state
+
+Lost = Literal["reserve", "received"]
+"""What a call is charged that was cancelled or broke: all that it could have consumed, or what is known to be."""
+Unreported = Literal["count", "reserve"]
+"""What a call is charged whose usage the server keeps to itself: what came back, or all that it could have consumed."""
+Read = Callable[[], Consumed | None]
+"""Works out what a call consumed that ended well; None where nobody knows."""
+
+
+@dataclass(eq=False)
+class Meter:
+    """The meter of one model; what it looks up, it looks up once."""
+
+    inner: BaseChatModel
+    """The model that does the work."""
+    default_cap: int
+    """Completion cap (tokens per choice) where neither caller nor model sets one."""
+    retries: Retries
+    """How failed calls are repeated."""
+    pools: tuple[SharedPool, ...]
+    """Shared budgets that every call draws on."""
+    lost: Lost
+    """What a call is charged that was cancelled or broke."""
+    unreported: Unreported
+    """What a call is charged whose usage was not reported."""
+
+    @cached_property
+    def adapter(self) -> Adapter:
+        """The facts about the model."""
+        return Adapter.of(self.inner)
+
+    @cached_property
+    def bare(self) -> BaseChatModel:
+        """The model without its client's own retries, and whole answers whole: whether to stream is decided here."""
+        bare = without_client_retries(self.inner)
+        return bare.model_copy(update={"streaming": False}) if getattr(bare, "streaming", False) is True else bare
+
+    @cached_property
+    def prompts(self) -> PromptCounter:
+        """Counts its prompts."""
+        return PromptCounter(self.inner)
+
+    # -- before the call ----------------------------------------------------------------------------------
+
+    def plan(self, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]) -> MeteredCall | None:
+        """The call's upper bound; None outside of any budget."""
+        config = running_config()
+        tracker = tracker_in_state(config)
+        ledger = self._account(config, tracker)
+        if ledger is None:
+            return None
+        return self._bounded(ledger, self.prompts.count(messages, **kwargs), kwargs, config, tracker)
+
+    async def aplan(self, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]) -> MeteredCall | None:
+        """Twin of `plan`. Counting is part of the call: a server that counts slowly does not outlive the deadline."""
+        config = running_config()
+        tracker = tracker_in_state(config)
+        ledger = self._account(config, tracker)
+        if ledger is None:
+            return None
+        left = ledger.seconds_left()
+        try:
+            async with asyncio.timeout(None if math.isinf(left) else max(0.0, left)):
+                if "prompts" not in self.__dict__:
+                    await asyncio.to_thread(self._get_ready)
+                counted = await self.prompts.acount(messages, **kwargs)
+        except TimeoutError:
+            elapsed, limit = ledger.deadline()
+            source = current_source(self.adapter.name)
+            raise BudgetExceededError("seconds", max(elapsed, limit), limit, source) from None
+        return self._bounded(ledger, counted, kwargs, config, tracker)
+
+    def _get_ready(self) -> None:
+        """What the first call needs: a counter may ask a server or load a tokenizer, and prices are a large table."""
+        price_for(self.adapter.name)
+        _ = self.bare, self.prompts
+
+    def _account(self, config: Mapping[str, Any] | None, tracker: BudgetTracker | None) -> Ledger | None:
+        """The ledger to draw on; None outside of any budget."""
+        return current_ledger(tracker, config) or (_unlimited() if active_pools() or self.pools else None)
+
+    def _bounded(
+        self,
+        ledger: Ledger,
+        counted: Counted,
+        kwargs: Mapping[str, Any],
+        config: Mapping[str, Any] | None,
+        tracker: BudgetTracker | None,
+    ) -> MeteredCall:
+        adapter = self.adapter
+        return MeteredCall.plan(
+            ledger,
+            counted,
+            adapter.name,
+            cap=int(kwargs.get(adapter.cap) or adapter.default_cap or self.default_cap),
+            n=int(kwargs.get("n") or adapter.default_n),
+            price=price_for(adapter.name),
+            pools=(*active_pools(), *self.pools),
+            config=config,
+            tracker=tracker,
+        )
+
+    def options(self, reservation: Reservation, kwargs: Mapping[str, Any], *, stream: bool = False) -> dict[str, Any]:
+        """The call's options with the cap that was granted: the model cannot write more than is reserved."""
+        options = {**kwargs, self.adapter.cap: reservation.completion_tokens}
+        if stream and self.adapter.stream_usage:
+            options.setdefault("stream_usage", True)
+        return options
+
+    def gathered(self, call: MeteredCall) -> Received | None:
+        """Where a whole answer is gathered that is read as a stream underneath; None where it is not."""
+        if self.lost == "reserve" or call.request.n > 1 or not (self.adapter.streams and self.adapter.stream_usage):
+            return None
+        return Received()
+
+    # -- after the call -----------------------------------------------------------------------------------
+
+    def consumed(self, call: MeteredCall, result: ChatResult | None, received: Received | None) -> Consumed | None:
+        """What a call consumed that ended well; None where that was not reported and is not to be counted."""
+        if received is not None:
+            habits = habits_of(self.adapter.name) if self.lost == "received" else None
+            cap = call.request.completion_tokens
+            used = received.consumed(call.count_text, prompt=call.counted.count, cap=cap, habits=habits)
+        else:
+            assert result is not None
+            used = consumed(
+                result,
+                prompt=call.counted.count,
+                count_text=call.count_text,
+                exact=call.counted.counter.exact,
+                trusted=self.adapter.exact_usage,
+            )
+        if used.note and result is not None:
+            for generation in result.generations:
+                generation.message.response_metadata["usage_corrected"] = True
+        return None if used.unreported and self.unreported == "reserve" else used
+
+    def read(self, call: MeteredCall, reservation: Reservation, read: Read) -> Consumed | None:
+        """Reads what was consumed; what cannot be read is charged in full, so that no reservation stays open."""
+        try:
+            return read()
+        except BaseException as error:
+            call.fail(reservation, error, 0.0)
+            raise
+
+    async def aread(self, call: MeteredCall, reservation: Reservation, read: Read, size: int) -> Consumed | None:
+        """Twin of `read`: counting so many characters may take long, and then a thread does it.
+
+        An answer that is here does not wait beyond the deadline for somebody to count it: it is charged in full.
+        """
+        if self.adapter.exact_usage or self.prompts.is_quick(size):
+            return self.read(call, reservation, read)
+        try:
+            async with until_deadline(call):
+                return await asyncio.to_thread(read)
+        except TimeoutError:
+            return None
+        except BaseException as error:
+            call.fail(reservation, error, 0.0)
+            raise
+
+    def failed(
+        self,
+        call: MeteredCall,
+        reservation: Reservation,
+        error: BaseException,
+        begun: float,
+        received: Received | None = None,
+    ) -> None:
+        """Charges a failed attempt; turns a timeout at the deadline into running out of seconds."""
+        seconds = time.perf_counter() - begun
+        began = received is not None and received.events > 0
+        known = received if self.lost == "received" else None
+        if isinstance(error, Exception) and is_timeout(error) and call.seconds_left <= 0.02:
+            raise call.fail_at_deadline(reservation, seconds, known) from error
+        call.fail(reservation, error, seconds, began=began, received=known)
+
+    def pause(self, call: MeteredCall, attempt: int, error: BaseException) -> float:
+        """Seconds to wait before the next attempt; re-raises the error if there is none."""
+        failure = classify(error)
+        if not isinstance(error, Exception) or not failure.retryable or attempt >= self.retries.attempts:
+            raise error
+        pause = self.retries.pause(attempt, failure)
+        if pause >= call.seconds_left:
+            raise error
+        publish_retry(call.ledger, call.request.source, attempt, error, pause)
+        return pause
+
+
+@contextlib.asynccontextmanager
+async def until_deadline(call: MeteredCall) -> AsyncIterator[None]:
+    """Cancels what runs inside at the call's deadline.
+
+    Raises:
+        TimeoutError: it struck.
+    """
+    left = call.seconds_left
+    async with asyncio.timeout(None if math.isinf(left) else max(0.0, left)):
+        yield
+
+
+def _unlimited() -> Ledger:
+    """An account for calls that draw on a shared pool only."""
+    return Ledger(BudgetTracker.start(None))

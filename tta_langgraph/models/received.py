@@ -1,0 +1,166 @@
+"""What came out of a stream so far, and what a stream that never ended is charged.
+
+A call that was cancelled or that broke reports no usage. Read as a stream, it is known up to the last token that
+arrived; what the server wrote beyond that is bounded by habits of the same server: how many tokens an event of its
+streams carries, how many it writes without showing them, how long its answer is on the way.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from langchain_core.messages import AIMessageChunk
+from langchain_core.outputs import ChatGenerationChunk
+
+from tta_langgraph.models.usage import Consumed, from_metadata, written
+
+HIDDEN_AT_MOST = 16
+"""Tokens that a model may write without showing them (an end of turn, a stop string) and still be known by its text."""
+STEPS = 2
+"""Tokens that a server writes at least until it has noticed that its client left: engines look once per step."""
+BLIND_AT_MOST = 0.1
+"""Seconds of an event loop too busy to read, after which what has arrived says nothing of what was written."""
+SHORTEST_READING = 0.02
+"""Seconds of a stream that are too few to tell its pace."""
+LONGEST_WAY = 0.25
+"""Seconds that an answer is taken to be on the way at most."""
+
+
+class Habits:
+    """How one model's server streams, learned from streams that ended with a report. Thread-safe."""
+
+    def __init__(self) -> None:
+        self.event = 1
+        """Most tokens that one event carried."""
+        self.hidden = 0
+        """Most tokens that were reported beyond those that were shown."""
+        self.way = math.inf
+        """Seconds to the first event of the quickest stream."""
+        self.rate = 0.0
+        """Tokens per second, of the quicker ones of the latest streams."""
+        self.streams = 0
+        """Streams that taught this."""
+        self._lock = threading.Lock()
+
+    @property
+    def known(self) -> bool:
+        """Whether what arrives tells what was written: not before the first report, not where tokens are hidden."""
+        return self.streams > 0 and self.hidden <= HIDDEN_AT_MOST
+
+    def learn(self, received: Received, reported: int, shown: int) -> None:
+        """Takes in a stream that ended: tokens reported, and tokens of what it showed."""
+        with self._lock:
+            self.streams += 1
+            self.hidden = max(self.hidden, reported - shown)
+            if received.characters:
+                self.event = max(self.event, math.ceil(shown * received.longest / received.characters))
+            self.way = min(self.way, received.first_at - received.begun)
+            reading = time.perf_counter() - received.first_at
+            if reading > SHORTEST_READING:
+                self.rate = max(0.9 * self.rate, shown / reading)
+
+    def beyond(self, received: Received, tokens: int, *, left: bool) -> int:
+        """Tokens that may have been written beyond those that arrived.
+
+        Args:
+            received: the stream.
+            tokens: how many arrived.
+            left: the client left; False where the server ended the stream, which then arrived whole.
+        """
+        unsent = self.event - 1 + self.hidden
+        if not left:
+            return unsent
+        reading = time.perf_counter() - received.first_at - received.blind
+        rate = tokens / max(SHORTEST_READING, reading) if tokens else 0.0
+        # What is on its way to us, and what is written while the news of our leaving is on its way and dealt with.
+        return unsent + max(STEPS, math.ceil(max(rate, self.rate) * (2 * min(self.way, LONGEST_WAY) + received.blind)))
+
+
+class Received:
+    """What came out of a stream so far.
+
+    Args:
+        keep: keep the chunks themselves, for an answer that is made of them.
+    """
+
+    def __init__(self, *, keep: bool = True) -> None:
+        self.keep = keep
+        self.text: list[str] = []
+        """What was written, piece by piece."""
+        self.chunks: list[ChatGenerationChunk] = []
+        """The chunks themselves, where a whole answer is made of them."""
+        self.reported: Mapping[str, Any] | None = None
+        """LangChain's usage metadata, once the server has sent it."""
+        self.cut = False
+        """The model was stopped at its cap."""
+        self.events = 0
+        """Chunks so far."""
+        self.characters = 0
+        """Length of the text."""
+        self.longest = 0
+        """Length of its longest piece."""
+        self.blind = 0.0
+        """Seconds for which nobody read before the stream was closed."""
+        self.begun = self.first_at = time.perf_counter()
+        """When the call was made, and when its first chunk came."""
+
+    def add(self, chunk: ChatGenerationChunk) -> None:
+        """Takes in one chunk."""
+        self.events += 1
+        if self.events == 1:
+            self.first_at = time.perf_counter()
+        if self.keep:
+            self.chunks.append(chunk)
+        message = chunk.message
+        self.cut = self.cut or (chunk.generation_info or {}).get("finish_reason") == "length"
+        text = written(message)
+        if isinstance(message, AIMessageChunk):
+            text += "".join(part.get("args") or "" for part in message.tool_call_chunks)
+            if message.usage_metadata:
+                self.reported = message.usage_metadata
+        self.text.append(text)
+        self.characters += len(text)
+        self.longest = max(self.longest, len(text))
+
+    def consumed(self, count: Callable[[str], int], *, prompt: int, cap: int, habits: Habits | None) -> Consumed:
+        """What a stream that ended consumed: as reported, else counted, with a note that says so.
+
+        Args:
+            count: counts tokens of a text.
+            prompt: prompt tokens as counted before the call.
+            cap: the completion cap that was granted.
+            habits: learn from it how the server streams.
+        """
+        if self.reported is not None:
+            used = from_metadata(self.reported)
+            if habits is not None:
+                habits.learn(self, used.completion, count("".join(self.text)))
+            return used
+        counted = count("".join(self.text))
+        if self.cut:
+            # It wrote up to its cap, whatever of that was shown.
+            counted = max(counted, cap)
+        return Consumed(prompt, counted, 0, "usage not streamed: counted here", unreported=True)
+
+    def lost(self, count: Callable[[str], int], *, prompt: int, habits: Habits, left: bool) -> Consumed | None:
+        """The most that a stream that never ended consumed; None where that cannot be told from what arrived."""
+        if self.reported is not None:
+            return from_metadata(self.reported)
+        if not habits.known or (left and self.blind > BLIND_AT_MOST):
+            return None
+        tokens = count("".join(self.text))
+        return Consumed(prompt, tokens + habits.beyond(self, tokens, left=left), 0, f"{tokens} tokens arrived")
+
+
+def habits_of(model: str) -> Habits:
+    """The habits of the server behind a model, shared by all that call it by this name."""
+    with _LOCK:
+        return _HABITS.setdefault(model, Habits())
+
+
+_LOCK = threading.Lock()
+_HABITS: dict[str, Habits] = {}
