@@ -1,4 +1,4 @@
-"""Holds budgets in four ways through the conformance scenarios and prints who overshoots and who wastes.
+"""Holds budgets in five ways through the conformance scenarios and prints who overshoots and who wastes.
 
     python benchmarks/budget_conformance.py [--branches 1,8,32,128] [--kinds plain,retries] [--markdown]
 
@@ -18,7 +18,8 @@ from tta_langgraph.testing.ours import Ours
 from tta_langgraph.testing.peers import PEERS
 from tta_langgraph.testing.scenarios import BRANCHES, KINDS, all_scenarios
 
-ENFORCEMENTS: tuple[Enforcement, ...] = (Ours(), *PEERS)
+ENFORCEMENTS: tuple[Enforcement, ...] = (Ours(), Ours(name='ours, lost="reserve"', lost="reserve"), *PEERS)
+"""Ours twice: lost calls charged by what arrived, as the scripted server allows, and in full, as is the default."""
 COLUMNS = ("scenario", "branches", "enforcement", "overshoot %", "usable %", "uncharged", "calls", "requests", "s")
 
 

@@ -73,15 +73,10 @@ def recordings() -> dict[str, Recording]:
     }
     for path in sorted(RECORDINGS.glob("*.jsonl.gz")):
         name = path.name.removesuffix(".jsonl.gz")
-        counted: dict[Measure, str] = {
-            "completion": "written tokens",
-            "uncached": "tokens that no prefix cache serves",
-            "tokens": "all tokens",
-        }
-        for measure, words in counted.items():
+        for measure in ("completion", "tokens"):
             # Where the prompt costs as much as a written token, samples belong into the first request.
             openings = (1,) if measure == "completion" else (1, 2, 3, 4, 5, 6, 7, 8)
-            label = f"Live: {name}, {words}"
+            label = f"Live: {name}, {'written tokens' if measure == 'completion' else 'all tokens'}"
             found[f"{name}-{measure}"] = Recording(
                 label, lambda path=path: list(read_pools(path)), 6, measure, openings
             )
