@@ -76,8 +76,8 @@ class Habits:
             return unsent
         reading = time.perf_counter() - received.first_at - received.blind
         rate = tokens / max(SHORTEST_READING, reading) if tokens else 0.0
-        # What is on its way to us, and what is written while the news of our leaving is on its way and dealt with.
-        return unsent + max(STEPS, math.ceil(max(rate, self.rate) * (2 * min(self.way, LONGEST_WAY) + received.blind)))
+        # A first event took the way there and back, and some work; so does the news that we have left.
+        return unsent + max(STEPS, math.ceil(max(rate, self.rate) * (min(self.way, LONGEST_WAY) + received.blind)))
 
 
 class Received:
