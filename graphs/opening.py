@@ -12,7 +12,7 @@ from langgraph.types import Overwrite
 from tta_langgraph.budget import Budget, BudgetTracker
 from tta_langgraph.episode import BudgetNode, Call, Steps
 from tta_langgraph.errors import BudgetError, GraphError
-from tta_langgraph.models.call import MIN_COMPLETION
+from tta_langgraph.models.call_options import MIN_COMPLETION
 from tta_langgraph.models.metered import budgeted
 from tta_langgraph.models.prices import price_for
 from tta_langgraph.models.prompt_count import count_prompt

@@ -28,7 +28,7 @@ from tta_langgraph.budget import Charge, Usage
 from tta_langgraph.errors import BudgetExceededError
 from tta_langgraph.journal import Journal
 from tta_langgraph.ledger import Ledger, Refusal, Request, Reservation
-from tta_langgraph.models.call import MIN_COMPLETION
+from tta_langgraph.models.call_options import MIN_COMPLETION
 from tta_langgraph.models.metered import DEFAULT_CAP
 from tta_langgraph.models.prices import price_for
 from tta_langgraph.scope import running_config, tracker_in_state

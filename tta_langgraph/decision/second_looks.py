@@ -166,7 +166,7 @@ SHIPPED: FormTable = {
     # Counted by `python examples/second_look_forms.py --split fit --ship coder-0.5b` on benchmarks/recordings.
     # This model repeats a query that it is shown, and mends no more when it is told the fault than when asked afresh.
     ("coder-0.5b", "*", "fresh"): FormRecord(
-        error=Counts(37, 376, 0, 0), empty=Counts(7, 48, 0, 0), rows=Counts(15, 176, 147, 800)
+        error=Counts(50, 608, 0, 0), empty=Counts(9, 72, 2, 8), rows=Counts(25, 272, 279, 1264)
     ),
     ("coder-0.5b", "execution", "attempt"): FormRecord(
         error=Counts(0, 34, 0, 0), empty=Counts(0, 3, 0, 0), rows=Counts(0, 16, 0, 77)
@@ -175,13 +175,13 @@ SHIPPED: FormTable = {
         error=Counts(4, 34, 0, 0), empty=Counts(0, 3, 0, 0), rows=Counts(0, 16, 7, 77)
     ),
     ("coder-0.5b", "execution", "repair"): FormRecord(
-        error=Counts(4, 47, 0, 0), empty=Counts(0, 6, 0, 0), rows=Counts(1, 22, 10, 100)
+        error=Counts(6, 76, 0, 0), empty=Counts(0, 9, 0, 1), rows=Counts(1, 34, 19, 158)
     ),
     ("coder-0.5b", "judge", "attempt"): FormRecord(
-        error=Counts(0, 47, 0, 0), empty=Counts(0, 6, 0, 0), rows=Counts(0, 22, 0, 100)
+        error=Counts(0, 76, 0, 0), empty=Counts(0, 9, 0, 1), rows=Counts(0, 34, 0, 158)
     ),
     ("coder-0.5b", "none", "attempt"): FormRecord(
-        error=Counts(0, 47, 0, 0), empty=Counts(0, 6, 0, 0), rows=Counts(0, 22, 0, 100)
+        error=Counts(0, 76, 0, 0), empty=Counts(0, 9, 0, 1), rows=Counts(0, 34, 0, 158)
     ),
     # The 1.5B model repairs some failures when it is told the near-miss names: 2 of 9 greedily, 3 of 18 at T = 0.8.
     ("coder-1.5b", "execution", "repair"): FormRecord(error=Counts(5, 27)),
