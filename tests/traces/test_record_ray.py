@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -15,6 +14,7 @@ from tests.traces.test_record import GRID, _questions, _replies, databases, serv
 from tta_langgraph.errors import TraceError
 from tta_langgraph.testing import ScriptedServer, scripted_chat_model
 from tta_langgraph.traces import Pool
+from tta_langgraph.traces.ray_cluster import import_ray, start_cluster
 from tta_langgraph.traces.record import record
 from tta_langgraph.traces.store import TraceStore
 
@@ -26,15 +26,10 @@ ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'tta-
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     """Two workers on this machine."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    for attempt in (1, 2):  # Ray gives its own processes 30 seconds to start, which a busy machine may not manage
-        try:
-            ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20, log_to_driver=False)
-            break
-        except Exception as error:
-            ray.shutdown()
-            if attempt == 2:
-                pytest.skip(f"no Ray cluster can be started here: {type(error).__name__}: {error}")
+    try:
+        start_cluster(import_ray(), cpus=2)
+    except TraceError as error:
+        pytest.skip(str(error))
     yield
     ray.shutdown()
 

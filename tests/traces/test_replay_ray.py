@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from replay_worlds import two_kinds
 
 from tta_langgraph.decision import Policy
+from tta_langgraph.traces.ray_cluster import start_cluster
 from tta_langgraph.traces.replay import replay
 from tta_langgraph.traces.replay_ray import replay_on_ray
 
@@ -21,7 +22,7 @@ ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'tta-
 def test_a_local_cluster_gives_the_same_numbers_as_one_process() -> None:
     ours = not ray.is_initialized()
     if ours:
-        ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20, log_to_driver=False)
+        start_cluster(ray, cpus=2)
     try:
         policy = Policy.default("text", actions=("resample(1)", "resample(2)"))
         told: list[tuple[int, int]] = []

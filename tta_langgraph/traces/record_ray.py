@@ -18,6 +18,7 @@ from tta_langgraph.budget import Usage
 from tta_langgraph.errors import ModelError, TraceError
 from tta_langgraph.traces.grid import Grid, IdealLatency
 from tta_langgraph.traces.questions import Question
+from tta_langgraph.traces.ray_cluster import import_ray, start_cluster
 from tta_langgraph.traces.record import Databases, Model, Progress, RecordReport, arecord, made
 from tta_langgraph.traces.store import TraceStore
 
@@ -61,7 +62,7 @@ def record_on_ray(
         TraceError: ray is not installed, the store is not an address, or a worker's recording failed for good.
         ModelError: the model cannot be reached.
     """
-    ray = _ray()
+    ray = import_ray()
     address = _address(store)
     started = time.perf_counter()
     with TraceStore(address) as opened:
@@ -69,7 +70,7 @@ def record_on_ray(
     waiting = [question for question in questions if question.id not in known]
     ours = not ray.is_initialized()
     if ours:
-        _start(ray)
+        start_cluster(ray)
     try:
         count = workers or max(1, int(ray.cluster_resources().get("CPU", 2)) // 2)
         count = min(count, max(1, len(waiting)))
@@ -245,31 +246,3 @@ def _address(store: TraceStore | str | os.PathLike[str]) -> str:
         )
     text = os.fspath(store)
     return text if "://" in text else os.path.abspath(text)
-
-
-def _start(ray: Any) -> None:
-    """A cluster on this machine with a small object store (nothing but questions and figures travels)."""
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False, logging_level="warning")
-        return
-    ray.init(
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="warning",
-        object_store_memory=OBJECT_STORE_BYTES,
-    )
-
-
-def _ray() -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError:
-        raise TraceError(
-            "ray is not installed", where="executor='ray'", remedy="Install it with: pip install 'tta-langgraph[ray]'"
-        ) from None
-    return ray
-
-
-OBJECT_STORE_BYTES = 128 * 1024 * 1024
-"""Memory of the object store of a cluster that is started here."""

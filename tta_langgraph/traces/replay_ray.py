@@ -11,7 +11,7 @@ from tta_langgraph.budget import Budget
 from tta_langgraph.decision import Policy
 from tta_langgraph.errors import TraceError
 from tta_langgraph.traces.model import Pool
-from tta_langgraph.traces.record_ray import _ray, _start
+from tta_langgraph.traces.ray_cluster import import_ray, start_cluster
 from tta_langgraph.traces.replay import Progress, replay
 from tta_langgraph.traces.replay_columns import Columns, Measure, columns
 from tta_langgraph.traces.replay_draws import Order, order
@@ -51,12 +51,12 @@ def replay_on_ray(
     """
     if workers is not None and workers < 1:
         raise TraceError(f"{workers} workers", where="replay_on_ray", remedy="Give at least 1")
-    ray = _ray()
+    ray = import_ray()
     table = pools if isinstance(pools, Columns) else columns(pools, measure=measure)
     cards = order(table, repeats=repeats, seed=seed)
     ours = not ray.is_initialized()
     if ours:
-        _start(ray)
+        start_cluster(ray)
     try:
         at_once = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
         count = min(parts or 2 * at_once, cards.episodes)
