@@ -59,7 +59,7 @@ class Escalate(Strategy):
             model=self.to,
             max_tokens=self.max_tokens,
             source="escalate",
-            options={"temperature": 0.0, **self.options},
+            options=self.sampling(state, 0.0),
         )
         best = best_of(state, self.selection)
         found = self.candidate(completions[0], action="escalate")

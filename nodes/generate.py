@@ -49,7 +49,7 @@ class Generate(Strategy):
                 max_tokens=self.max_tokens,
                 final=self.final,
                 source="generate",
-                options={"temperature": 0.0 if n == 1 else self.temperature, **self.options},
+                options=self.sampling(state, 0.0 if n == 1 else self.temperature),
             )
         )
         # Predictors know the greedy answer and samples as different sources.

@@ -67,7 +67,7 @@ class Reflect(Strategy):
                 model=self.model,
                 max_tokens=self.max_tokens,
                 source="reflect",
-                options={"temperature": heat, **self.options},
+                options=self.sampling(state, heat),
             )
         except OutOfBudget as out:
             # What was observed on the way was paid for: keep it.
@@ -91,7 +91,7 @@ class Reflect(Strategy):
             model=self.model,
             max_tokens=self.max_tokens,
             source="reflect",
-            options={"temperature": heat, **self.options},
+            options=self.sampling(state, heat),
         )
         return settled(state, [self.candidate(completions[0], action="reflect")], self.selection)
 

@@ -45,37 +45,34 @@ class Sample(Strategy):
         wanted = planned_samples(state) if self.n is None else self.n
         n = affordable(self, messages, wanted, state, shared=self.diversify is None)
         if self.diversify is None:
-            completions = yield from self._together(messages, n)
+            completions = yield from together(self._ask(messages, state, n))
         else:
             completions = yield from self._apart(messages, n, state)
         found = [self.candidate(completion, action="resample") for completion in completions]
         return settled(state, found, self.selection)
 
-    def _ask(self, messages: Sequence[BaseMessage], n: int = 1, temperature: float | None = None) -> Ask:
-        degree = self.temperature if temperature is None else temperature
+    def _ask(
+        self, messages: Sequence[BaseMessage], state: State, n: int = 1, *, heat: float | None = None, skip: int = 0
+    ) -> Ask:
         return Ask(
             messages=messages,
             model=self.model,
             n=n,
             max_tokens=self.max_tokens,
             source="sample",
-            options={"temperature": degree, **self.options},
+            options=self.sampling(state, self.temperature if heat is None else heat, skip=skip),
         )
-
-    def _together(self, messages: Sequence[BaseMessage], n: int) -> Generator[Any, Any, list[Completion]]:
-        """One request for all of them; for half as many while they do not fit."""
-        return (yield from together(self._ask(messages, n)))
 
     def _apart(self, messages: Sequence[BaseMessage], n: int, state: State) -> Generator[Any, Any, list[Completion]]:
         """One request each, in parallel; those that find no budget are left out."""
         if self.diversify == "temperature":
             step = self.temperature / max(1, n - 1)
-            asks = tuple(self._ask(messages, temperature=round(i * step, 3)) for i in range(n))
+            asks = tuple(self._ask(messages, state, heat=round(i * step, 3), skip=i) for i in range(n))
         else:
             others = yield from self._rephrased(question_of(state), n - 1)
             versions = [messages, *([*messages[:-1], HumanMessage(other)] for other in others)]
             # Fewer versions than samples: the model gave too few; the original is asked again.
-            asks = tuple(self._ask(versions[i] if i < len(versions) else messages) for i in range(n))
+            asks = tuple(self._ask(versions[i] if i < len(versions) else messages, state, skip=i) for i in range(n))
         results = yield asks
         failed = [result for result in results if isinstance(result, BaseException)]
         if len(failed) == len(results):

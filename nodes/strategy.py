@@ -15,7 +15,7 @@ from tta_langgraph.episode import BudgetNode, Call, Completion
 from tta_langgraph.evidence import Evidence
 from tta_langgraph.nodes.demonstrations import Demonstrations
 from tta_langgraph.nodes.prompts import question_messages, text_to_sql_messages, with_demonstrations
-from tta_langgraph.nodes.reading import State, question_of
+from tta_langgraph.nodes.reading import State, candidates_of, question_of
 from tta_langgraph.parsers import final_line
 from tta_langgraph.parsing import Normaliser, Parser, Reply, normal_text, read_reply
 from tta_langgraph.selection import Rule
@@ -77,6 +77,22 @@ class Strategy(BudgetNode, ABC):
             )
             messages = with_demonstrations(messages, shown)
         return messages
+
+    def sampling(self, state: State, temperature: float, *, skip: int = 0) -> dict[str, Any]:
+        """The options of a call in this state; what `options` says outranks the temperature.
+
+        A seed moves on past every candidate that is there: each sample of a request has a seed of its own, counted from
+        the request's, so that a second request with the same seed would draw the same answers again.
+
+        Args:
+            state: whose candidates were drawn before.
+            temperature: unless `options` has one.
+            skip: requests of the same step before this one.
+        """
+        options = {"temperature": temperature, **self.options}
+        if options.get("seed") is not None:
+            options["seed"] += len(candidates_of(state)) + skip
+        return options
 
     @property
     def parser(self) -> Parser:

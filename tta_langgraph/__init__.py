@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tta_langgraph.budget import Budget, BudgetTracker, Usage
-    from tta_langgraph.budget_block import budget_block
     from tta_langgraph.decision import Policy, Utility, UtilityRouter, add_budget_router
     from tta_langgraph.episode import BudgetNode
     from tta_langgraph.errors import BudgetError, BudgetExceededError, TTAError
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from tta_langgraph.pool import SharedPool
     from tta_langgraph.scope import budget_scope
     from tta_langgraph.selection import select
+    from tta_langgraph.shown_budget import budget_block
     from tta_langgraph.state import Candidate, Decision, EpisodeState
 
 __version__ = "0.1.0"
@@ -37,7 +37,7 @@ _HOMES = {
     "Utility": "decision",
     "UtilityRouter": "decision",
     "add_budget_router": "decision",
-    "budget_block": "budget_block",
+    "budget_block": "shown_budget",
     "budget_scope": "scope",
     "budgeted": "models.metered",
     "select": "selection",

@@ -18,7 +18,6 @@ from langgraph.runtime import Runtime
 from langgraph.types import Command, Overwrite
 
 from tta_langgraph.budget import Budget, BudgetTracker, Usage, merge_budget
-from tta_langgraph.budget_block import budget_block
 from tta_langgraph.decision import Policy
 from tta_langgraph.errors import BudgetError, BudgetExceededError
 from tta_langgraph.ledger import Ledger, Refusal, Request, Reservation
@@ -26,6 +25,7 @@ from tta_langgraph.middleware_answers import AnswerReview
 from tta_langgraph.models.call import CallOptions, call_options
 from tta_langgraph.models.metered import budgeted
 from tta_langgraph.scope import current_ledger, running_config, save_to_state
+from tta_langgraph.shown_budget import budget_block
 from tta_langgraph.state import Candidate, Decision, merge_candidates, merge_decisions
 from tta_langgraph.verifiers import Verifier
 

@@ -105,3 +105,12 @@ async def test_the_async_twin_draws_side_by_side(server: ScriptedServer) -> None
     update = await Sample(model=scripted_chat_model(server), n=4, diversify="temperature").ainvoke({"question": "?"})
     assert len(update["candidates"]) == 4
     assert server.peak_in_flight > 1
+
+
+def test_a_second_request_of_an_episode_does_not_draw_the_first_ones_answers_again() -> None:
+    with ScriptedServer(lambda _: "An answer.") as server:
+        node = Sample(model=scripted_chat_model(server), n=2, options={"seed": 7})
+        state = {"question": "Which?"}
+        state = {**state, **node.invoke(state)}
+        node.invoke(state)
+        assert [request.params["seed"] for request in server.log] == [7, 9]

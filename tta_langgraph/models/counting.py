@@ -61,6 +61,8 @@ def counter_for(model: BaseChatModel) -> TokenCounter:
             return known[1]
         counter, key = _choose(model), id(model)
         _COUNTERS[key] = (weakref.ref(model, partial(_forget, _COUNTERS, key)), counter)
+        while len(_COUNTERS) > MOST_COUNTERS:  # a counter may hold its model, which then would never be forgotten
+            del _COUNTERS[next(iter(_COUNTERS))]
         return counter
 
 
@@ -177,6 +179,8 @@ def _model_name(model: Any) -> str:
 
 _LOCK: Final = threading.RLock()
 _COUNTERS: Final[dict[int, tuple[weakref.ref[BaseChatModel], TokenCounter]]] = {}
+MOST_COUNTERS: Final = 256
+"""Counters that are kept, the newest ones."""
 _MARGINS: Final[dict[tuple[str, str], SafetyMargin]] = {}
 # Factor and constant (tokens) to start with. tiktoken counts another family's tokens within 15%; the estimate is
 # cautious by itself. The constant covers a default system prompt that a chat template adds on its own.
