@@ -1,6 +1,6 @@
 """Text-to-SQL under a budget, on the bundled music shop and the embedded model.
 
-    python examples/text_to_sql.py "How many albums were never ordered?"
+    python examples/text_to_sql.py "How many customers are there?"
 
 `langgraph dev` opens the same graph (see `langgraph.json`).
 """
@@ -57,4 +57,4 @@ def main(question: str) -> None:
 
 
 if __name__ == "__main__":
-    main(" ".join(sys.argv[1:]) or "How many albums were never ordered?")
+    main(" ".join(sys.argv[1:]) or "Which employee handled the most orders? Show the name and the number of orders.")
