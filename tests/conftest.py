@@ -34,18 +34,21 @@ def shop(tmp_path: Path) -> str:
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Tests on a real model wait for its engine, which shares two cores with everything else."""
-    if item.path.parent.name in ("vllm", "models", "docs", "examples"):
+    if item.path.parent.name in ROOMS_WITH_ENGINES:
         item.add_marker(pytest.mark.timeout(900))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """A file's tests stay together, and all that share vLLM's engine and server do: each worker would start its own."""
+    """A file's tests stay together, and so do all that run a model: two engines on two cores wait for each other."""
     from xdist.scheduler import LoadFileScheduling
 
     class ByEngine(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file: str = super()._split_scope(nodeid)
-            return "tests/vllm" if file.startswith("tests/vllm/") else file
+            return "engines" if Path(file).parent.name in ROOMS_WITH_ENGINES else file
 
     return ByEngine(config, log)
+
+
+ROOMS_WITH_ENGINES = ("vllm", "models", "docs", "examples")
