@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from tta_langgraph.errors import ModelError
 from tta_langgraph.models.embedded import EmbeddedChatModel, create_embedded_model
 from tta_langgraph.models.embedded_tools import calls_in_text
+from tta_langgraph.models.embedded_wire import request_body
 from tta_langgraph.models.errors import ContextOverflowError, ModelTimeoutError, WeightsError
 
 from .conftest import gguf_bytes
@@ -310,3 +311,12 @@ def test_an_unfinished_answer_is_continued(embedded_model: EmbeddedChatModel) ->
 )
 def test_only_a_whole_answer_that_names_an_offered_tool_is_a_call(text: str, names: list[str]) -> None:
     assert [call["name"] for call in calls_in_text(text, ["run_sql"])] == names
+
+
+def test_content_blocks_of_a_history_are_sent_as_the_protocol_knows_them() -> None:
+    call = {"name": "add", "args": {"a": 1}, "id": "1", "type": "tool_call"}
+    said = AIMessage([{"type": "reasoning", "reasoning": "hm"}, {"type": "text", "text": "Let me see."}, call])
+    said.tool_calls = [call]
+    [sent] = request_body([said], {})["messages"]
+    assert sent["content"] == "Let me see."
+    assert [asked["function"]["name"] for asked in sent["tool_calls"]] == ["add"]

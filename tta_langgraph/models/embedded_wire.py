@@ -224,10 +224,16 @@ def _merge_call(calls: dict[int, dict[str, str]], delta: Mapping[str, Any]) -> N
 
 def _wire_message(message: BaseMessage) -> dict[str, Any]:
     wire: dict[str, Any] = convert_to_openai_messages(message)
-    if wire.get("content") is None:
-        wire["content"] = ""
+    content = wire.get("content") or ""
+    if isinstance(content, list):
+        content = [block for block in content if block.get("type") not in _SAID_ELSEWHERE]
+        if all(block.get("type") == "text" for block in content):
+            content = "".join(block["text"] for block in content)
+    wire["content"] = content
     return wire
 
 
 PROVIDER: Final = "llamacpp"
+_SAID_ELSEWHERE: Final = frozenset({"tool_call", "tool_call_chunk", "invalid_tool_call", "reasoning"})
+"""Content blocks of LangChain's v1 form that the protocol has fields of its own for, or that are not sent back."""
 _NOT_SENT: Final = frozenset({"timeout", "extra_body", "stream", "stream_usage", "model"})

@@ -36,6 +36,7 @@ def scripted_chat_model(server: ScriptedServer, *, counts: bool = True, **option
         from langchain_core.messages import convert_to_openai_messages
         from langchain_core.utils.function_calling import convert_to_openai_tool
         from langchain_openai import ChatOpenAI
+        from openai import DefaultAsyncHttpxClient
     except ImportError as error:
         raise ModelError(
             "langchain-openai is not installed",
@@ -66,6 +67,9 @@ def scripted_chat_model(server: ScriptedServer, *, counts: bool = True, **option
         "base_url": server.base_url,
         "api_key": "none",
         "max_retries": 0,
+        # LangChain's own is shared by address, and a port that a later test gets again would revive connections that
+        # belong to an event loop which has ended.
+        "http_async_client": DefaultAsyncHttpxClient(),
     }
     if not counts:
         return ChatOpenAI(**(defaults | options))
