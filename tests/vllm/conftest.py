@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import socket
 from collections.abc import Iterator
@@ -42,7 +41,7 @@ def on_cpu() -> bool:
 @cache
 def smollm2() -> str:
     """The folder vLLM loads; skips where vLLM or the weights are missing."""
-    if importlib.util.find_spec("vllm") is None:
+    if vllm_distribution() is None:  # not find_spec: this folder too is called vllm
         pytest.skip("vllm is not installed; see docs/concepts/vllm.md")
     return resolve_weights(MODEL or str(smollm2_weights()), cpu=on_cpu())
 
