@@ -165,16 +165,17 @@ def test_an_exhausted_budget_makes_no_further_call() -> None:
         assert server.requests == 1
 
 
+@pytest.mark.parametrize("error", [ValueError("no such shape"), ConnectionRefusedError("no such counter")], ids=repr)
 def test_a_result_that_cannot_be_read_is_charged_in_full_and_nothing_stays_reserved(
-    monkeypatch: pytest.MonkeyPatch,
+    error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unreadable(*_: object, **__: object) -> None:
-        raise ValueError("no such shape")
+        raise error
 
     monkeypatch.setattr("tta_langgraph.models.meter.consumed", unreadable)
     with ScriptedServer(script=lambda _: "hello") as server:
         model = budgeted(scripted_chat_model(server), max_completion_tokens=30)
-        with budget_scope(Budget(tokens=1_000)) as scope, pytest.raises(ValueError, match="no such shape"):
+        with budget_scope(Budget(tokens=1_000)) as scope, pytest.raises(type(error), match="no such"):
             model.invoke("x")
         [charge] = scope.tracker.charges.values()
         assert charge.usage.completion_tokens == 30

@@ -170,7 +170,7 @@ class Meter:
         try:
             return read()
         except BaseException as error:
-            call.fail(reservation, error, 0.0)
+            call.fail(reservation, error, 0.0, began=True)  # the answer was written, whatever failed since
             raise
 
     async def aread(self, call: MeteredCall, reservation: Reservation, read: Read, size: int) -> Consumed | None:
@@ -186,7 +186,7 @@ class Meter:
         except TimeoutError:
             return None
         except BaseException as error:
-            call.fail(reservation, error, 0.0)
+            call.fail(reservation, error, 0.0, began=True)  # the answer was written, whatever failed since
             raise
 
     def failed(
