@@ -98,13 +98,6 @@ class _Meter:
     def _note(self, run_id: UUID, held: Reservation) -> None:
         self._open[run_id] = (held, time.perf_counter())
 
-    def _to_recover(self) -> Journal | None:
-        """The journal, if this process has not looked yet whether an earlier one left charges there."""
-        if self._ledger.recovered:
-            return None
-        self._ledger.recovered = True
-        return self._journal
-
     def _model_ended(self, response: LLMResult, run_id: UUID) -> Charge | None:
         found = self._open.pop(run_id, None)
         if found is None:
@@ -152,8 +145,8 @@ class ForeignMeter(_Meter, BaseCallbackHandler):
 
     def recover(self) -> None:
         """Takes over what an earlier process charged before the agent was interrupted."""
-        if (journal := self._to_recover()) is not None:
-            self._ledger.absorb(journal.recover())
+        if self._journal is not None:
+            self._journal.recover_once(self._ledger)
 
     def on_chat_model_start(
         self, serialized: dict[str, Any], messages: list[list[BaseMessage]], *, run_id: UUID, **kwargs: Any
@@ -208,8 +201,8 @@ class AsyncForeignMeter(_Meter, AsyncCallbackHandler):
 
     async def recover(self) -> None:
         """Takes over what an earlier process charged before the agent was interrupted."""
-        if (journal := self._to_recover()) is not None:
-            self._ledger.absorb(await journal.arecover())
+        if self._journal is not None:
+            await self._journal.arecover_once(self._ledger)
 
     async def on_chat_model_start(
         self, serialized: dict[str, Any], messages: list[list[BaseMessage]], *, run_id: UUID, **kwargs: Any

@@ -18,7 +18,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from langgraph.checkpoint.memory import InMemorySaver
 
 from tta_langgraph.budget import Charge, Usage
-from tta_langgraph.ledger import Reservation
+from tta_langgraph.ledger import Ledger, Reservation
 
 CHANNEL = "__tta_journal__"
 """Name under which entries are written; no graph has a channel of this name."""
@@ -63,6 +63,17 @@ class Journal:
         """The charges of calls that a dead process made since the last checkpoint."""
         return self._charges(self.checkpointer.get_tuple(self.config))  # type: ignore[arg-type]
 
+    def recover_once(self, ledger: Ledger) -> None:
+        """Takes over, at a ledger's first call in this process, what a dead one charged; tried again if it fails."""
+        if not ledger.recovered:
+            # Marked at once: a sister that looked later would take calls that are in flight for killed ones.
+            ledger.recovered = True
+            try:
+                ledger.absorb(self.recover())
+            except BaseException:
+                ledger.recovered = False
+                raise
+
     async def aopened(self, reservation: Reservation) -> None:
         """Twin of `opened`."""
         await self.checkpointer.aput_writes(self.config, [self._open(reservation)], f"{reservation.id}:open")  # type: ignore[arg-type]
@@ -74,6 +85,16 @@ class Journal:
     async def arecover(self) -> list[Charge]:
         """Twin of `recover`."""
         return self._charges(await self.checkpointer.aget_tuple(self.config))  # type: ignore[arg-type]
+
+    async def arecover_once(self, ledger: Ledger) -> None:
+        """Twin of `recover_once`."""
+        if not ledger.recovered:
+            ledger.recovered = True
+            try:
+                ledger.absorb(await self.arecover())
+            except BaseException:
+                ledger.recovered = False
+                raise
 
     def _open(self, reservation: Reservation) -> tuple[str, dict[str, Any]]:
         charge = Charge(

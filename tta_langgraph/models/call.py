@@ -121,8 +121,8 @@ class MeteredCall:
             BudgetExceededError: the budget cannot cover even the smallest useful form of the call.
         """
         self._touch()
-        if self._must_recover() and self.journal is not None:
-            self.ledger.absorb(self.journal.recover())
+        if self.journal is not None:
+            self.journal.recover_once(self.ledger)
         owner = threading.get_ident()
         outcome = self.ledger.try_reserve(self.request, owner)
         if isinstance(outcome, Refusal) and outcome.busy:
@@ -141,8 +141,8 @@ class MeteredCall:
     async def aadmit(self) -> Reservation:
         """Twin of `admit`; waiting does not block the event loop."""
         self._touch()
-        if self._must_recover() and self.journal is not None:
-            self.ledger.absorb(await self.journal.arecover())
+        if self.journal is not None:
+            await self.journal.arecover_once(self.ledger)
         owner = asyncio.current_task()
         outcome = self.ledger.try_reserve(self.request, owner)
         if isinstance(outcome, Refusal) and outcome.busy:
@@ -157,11 +157,6 @@ class MeteredCall:
             self._give_back(reservation)
             raise
         return reservation
-
-    def _must_recover(self) -> bool:
-        """Whether this is the ledger's first call in this process: an earlier one may have been killed."""
-        first, self.ledger.recovered = not self.ledger.recovered, True
-        return first
 
     def _wait(self, owner: object, busy: Refusal) -> Reservation | Refusal:
         arrived = threading.Event()
