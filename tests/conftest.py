@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,10 @@ import pytest
 
 # Some test imports the standard library's distutils; torch's setuptools must not refuse to load after it.
 os.environ.setdefault("SETUPTOOLS_USE_DISTUTILS", "stdlib")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Run in a shell's background: children would ignore Ctrl-C as well, and some tests press it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -38,6 +38,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from tta_langgraph.budget import Dimension, Usage
 from tta_langgraph.errors import BudgetError, DatabaseError
+from tta_langgraph.sqlite_files import share
 
 PoolDimension = Literal["tokens", "prompt_tokens", "completion_tokens", "usd", "model_calls", "executions"]
 POOLED: tuple[PoolDimension, ...] = get_args(PoolDimension)
@@ -356,9 +357,7 @@ def _pool_engine(url: str) -> Engine:
         @event.listens_for(engine, "connect")
         def _configure(connection: Any, _: Any) -> None:
             connection.isolation_level = None
-            connection.execute("PRAGMA busy_timeout = 60000")
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
+            share(connection)
 
         @event.listens_for(engine, "begin")
         def _begin(connection: Connection) -> None:

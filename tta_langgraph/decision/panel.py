@@ -233,7 +233,7 @@ class Panel:
         rows = [[math.exp(v - top) for v in row] for row in rows]
         whole = sum(sum(row) for row in rows)
         found = [[v / whole for v in row] for row in rows]
-        self._memo[0][state] = found
+        _remember(self._memo[0], state, found)
         return found
 
     def _beliefs(self, state: State) -> list[float]:
@@ -278,7 +278,7 @@ class Panel:
             found.append((fails, (groups, tuple(sorted((*failed, source))))))
         whole = sum(chance for chance, _ in found)
         found = [(chance / whole, after) for chance, after in found]
-        self._memo[1][key] = found
+        _remember(self._memo[1], key, found)
         return found
 
     def _expected(self, state: State, source: int, n: int) -> float:
@@ -297,7 +297,7 @@ class Panel:
             reached = after
         whole = sum(reached.values())
         found = sum(p * max(self._beliefs(s), default=0.0) for s, p in reached.items()) / whole
-        self._memo[1][key] = found
+        _remember(self._memo[1], key, found)
         return found
 
     def _after(self, state: State, source: int, depth: int, price: tuple[float, float]) -> Plan:
@@ -328,9 +328,7 @@ class Panel:
                     found = self._after(state, source, depth, price)
                     if found[0] > best[0]:
                         best = found
-        if len(self._memo[2]) > MEMO:
-            self._memo[2].clear()
-        self._memo[2][key] = best
+        _remember(self._memo[2], key, best)
         return best
 
     def to_dict(self) -> dict[str, Any]:
@@ -401,6 +399,13 @@ def evidence(candidate: Candidate, context: Mapping[str, float]) -> tuple[float,
     )
 
 
+def _remember(memo: dict[Any, Any], key: Any, value: Any) -> None:
+    """Keeps what was worked out; a process that runs for months must not keep it all."""
+    if len(memo) > MEMO:
+        memo.clear()
+    memo[key] = value
+
+
 def _ratio(snapshot: Snapshot, mean: float) -> float:
     """How much dearer this question is than others, in steps of √2, so that plans are shared."""
     first = snapshot.candidates[0].usage.tokens if snapshot.candidates else 0
@@ -424,4 +429,4 @@ NOBODY = 0.01
 LEAST = 0.004
 """Chances below this are not followed."""
 MEMO = 400_000
-"""Plans remembered."""
+"""States, outcomes and plans remembered, each."""

@@ -33,6 +33,8 @@ class Adapter:
     """Accepts `timeout` seconds per call and cancels the request itself."""
     native_async: bool
     """Has an async call of its own, which cancelling the task really cancels."""
+    native_async_stream: bool
+    """Streams on an event loop by itself, through a client that is set up as its sync one is."""
     streams: bool
     """Has a streaming call of its own."""
     stream_usage: bool
@@ -62,10 +64,17 @@ class Adapter:
             takes_n="n" in fields or bool(getattr(model, "supports_n", False)),
             takes_timeout="request_timeout" in fields or bool(getattr(model, "supports_timeout", False)),
             native_async=kind._agenerate is not BaseChatModel._agenerate,
+            native_async_stream=kind._astream is not BaseChatModel._astream and not _sync_client_only(model),
             streams=kind._stream is not BaseChatModel._stream or kind._astream is not BaseChatModel._astream,
             stream_usage="stream_usage" in fields,
             optional=frozenset(name for name in _RARE_OPTIONS if name in fields or name in known),
         )
+
+
+def _sync_client_only(model: BaseChatModel) -> bool:
+    """Whether the user gave an HTTP client of their own for sync calls and none for async ones."""
+    given = getattr(model, "http_client", None), getattr(model, "http_async_client", None)
+    return given[0] is not None and given[1] is None
 
 
 def without_client_retries(model: BaseChatModel) -> BaseChatModel:

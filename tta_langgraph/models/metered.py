@@ -30,7 +30,7 @@ from tta_langgraph.models.meter import Lost, Meter, Unreported, until_deadline
 from tta_langgraph.models.reader import Direct, Reader
 from tta_langgraph.models.rebound import rebound
 from tta_langgraph.models.received import Received
-from tta_langgraph.models.sync_loop import run_in_background
+from tta_langgraph.models.sync_loop import run_in_background, stream_in_background
 from tta_langgraph.pool import SharedPool
 
 DEFAULT_CAP = 1024
@@ -301,10 +301,19 @@ class BudgetedChatModel(BaseChatModel):
     def _chunks(
         self, call: MeteredCall, messages: list[BaseMessage], stop: list[str] | None, options: dict[str, Any]
     ) -> Generator[ChatGenerationChunk, None, None]:
-        """The inner model's stream, ended at the deadline: by the client's timeout, and between two chunks."""
-        if self.meter.adapter.takes_timeout and not math.isinf(call.seconds_left):
+        """The inner model's stream, ended at the deadline: as a task, else by timeout and between chunks."""
+        bare, adapter = self.meter.bare, self.meter.adapter
+        limited = not math.isinf(call.seconds_left)
+        if limited and adapter.native_async_stream:
+            # A client's timeout counts from each chunk; only a task can be ended in the middle of a read.
+            with contextlib.closing(
+                stream_in_background(bare._astream(messages, stop=stop, **options), lambda: call.seconds_left)
+            ) as chunks:
+                yield from chunks
+            return
+        if limited and adapter.takes_timeout:
             options["timeout"] = max(0.001, call.seconds_left)
-        with contextlib.closing(cast(Any, self.meter.bare._stream(messages, stop=stop, **options))) as chunks:
+        with contextlib.closing(cast(Any, bare._stream(messages, stop=stop, **options))) as chunks:
             for chunk in chunks:
                 if call.seconds_left <= 0:
                     raise TimeoutError("the deadline passed while streaming")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
+import math
+import queue
 import threading
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -33,6 +36,41 @@ def run_in_background(work: Coroutine[Any, Any, T], *, timeout: float | None = N
     except BaseException:
         future.cancel()
         raise
+
+
+def stream_in_background(chunks: AsyncIterator[T], seconds_left: Callable[[], float]) -> Generator[T, None, None]:
+    """Iterates over an async stream from a sync caller; at the deadline, or when it is left, the stream is closed.
+
+    Args:
+        chunks: the stream; one task on the background loop reads it to its end.
+        seconds_left: seconds to the deadline, `inf` without one.
+
+    Raises:
+        TimeoutError: the deadline passed; the stream was cancelled.
+    """
+    arrived: queue.SimpleQueue[tuple[T] | None] = queue.SimpleQueue()
+
+    async def read() -> None:
+        source: Any = chunks
+        async with contextlib.aclosing(source):
+            async for chunk in source:
+                arrived.put((chunk,))
+
+    reading = asyncio.run_coroutine_threadsafe(read(), _background())
+    reading.add_done_callback(lambda _: arrived.put(None))
+    try:
+        while (left := seconds_left()) > 0:
+            try:
+                item = arrived.get(timeout=None if math.isinf(left) else left)
+            except queue.Empty:
+                break
+            if item is None:
+                reading.result()  # raises what ended the stream
+                return
+            yield item[0]
+        raise TimeoutError("the deadline passed while streaming")
+    finally:
+        reading.cancel()
 
 
 def _background() -> asyncio.AbstractEventLoop:

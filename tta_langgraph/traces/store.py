@@ -16,14 +16,13 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, Program
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from tta_langgraph.errors import TraceError
+from tta_langgraph.sqlite_files import share
 from tta_langgraph.traces import tables
 from tta_langgraph.traces.codec import SCHEMA, check_schema, from_json, to_json
 from tta_langgraph.traces.manifest import Manifest
 from tta_langgraph.traces.model import Pool, Trace
 
 _Entry = tuple[sa.Table, Mapping[str, Any]]
-BUSY_SECONDS = 60.0
-"""How long a writer of SQLite waits for another one, in seconds."""
 
 
 class TraceStore:
@@ -306,16 +305,8 @@ def _engine(target: str | Path, create: bool) -> sa.Engine:
         file = engine.url.database
         if not create and file and file != ":memory:" and not Path(file).exists():
             raise TraceError("there is no trace store here", where=file, remedy="Record into it first")
-        sa.event.listen(engine, "connect", _sqlite_settings)
+        sa.event.listen(engine, "connect", lambda connection, _record: share(connection))
     return engine
-
-
-def _sqlite_settings(connection: Any, _record: Any) -> None:
-    cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
-    cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = NORMAL")
-    cursor.close()
 
 
 _ATTEMPTS = 5
