@@ -79,7 +79,7 @@ class LatencyModel:
             completion_tokens: tokens of the longest sample; samples of one request decode together.
             cached_tokens: part of the prompt expected in the prefix cache.
         """
-        computed = prompt_tokens - cached_tokens
+        computed = max(0, prompt_tokens - cached_tokens)
         return (
             self.overhead
             + self.prefill * computed

@@ -19,9 +19,10 @@ import threading
 import time
 from pathlib import Path
 
+from tta_langgraph.latency import LatencyModel
 from tta_langgraph.sql import Database
 from tta_langgraph.traces.export import export_store
-from tta_langgraph.traces.grid import Chain, Grid, IdealLatency
+from tta_langgraph.traces.grid import Chain, Grid
 from tta_langgraph.traces.questions import Question, chosen, load_questions, split_by_database
 from tta_langgraph.traces.record import Progress, record
 from tta_langgraph.traces.store import TraceStore
@@ -32,7 +33,7 @@ NAME = "spider_qwen2.5-coder-0.5b"
 SETS = ("spider_dev", "spider_train_pool")
 MAX_SCHEMA_CHARS = 3_600
 """Databases whose schema prompt is longer are left out: reading it takes a slow machine longest."""
-LATENCY = IdealLatency(prefill=1 / 45, decode=1 / 13.4)
+LATENCY = LatencyModel(overhead=0.0, prefill=1 / 45, per_token=1 / 13.4)
 """Seconds per token of the embedded engine on two idle cores (45 tokens/s read, 13.4 tokens/s written)."""
 GRID = Grid(
     samples=8,

@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 
 from tta_langgraph.errors import ModelError, TraceError
+from tta_langgraph.latency import LatencyModel
 from tta_langgraph.testing import LoggedRequest, Reply, ScriptedServer, scripted_chat_model
 from tta_langgraph.traces import Pool
-from tta_langgraph.traces.grid import Chain, Grid, IdealLatency
+from tta_langgraph.traces.grid import Chain, Grid
 from tta_langgraph.traces.questions import Question
 from tta_langgraph.traces.record import Progress, arecord, record
 from tta_langgraph.traces.store import TraceStore
@@ -279,7 +280,7 @@ def test_a_server_that_is_down_ends_the_recording_at_once(databases: Path) -> No
 
 
 def test_idealised_latencies_depend_on_tokens_alone(server: ScriptedServer, databases: Path) -> None:
-    latency = IdealLatency(prefill=0.01, decode=0.1, overhead=1.0)
+    latency = LatencyModel(prefill=0.01, per_token=0.1, overhead=1.0)
     with TraceStore(databases / "traces.db") as store:
         record(_questions(1), databases, scripted_chat_model(server), GRID, store, latency=latency)
         [pool] = store.pools()

@@ -46,6 +46,9 @@ def record(
     concurrency: Annotated[
         int, typer.Option(help="Questions at a time; more of them keep a batching server busy.")
     ] = 1,
+    latency: Annotated[
+        Path | None, typer.Option(help="Give attempts the latency they would have had on this idle engine.")
+    ] = None,
     executor: Annotated[str, typer.Option(help="local, or ray.")] = "local",
     workers: Annotated[int | None, typer.Option(help="Ray workers.")] = None,
     test_share: Annotated[float, typer.Option(help="Share of databases kept for testing.")] = 0.4,
@@ -55,6 +58,7 @@ def record(
     ] = None,
 ) -> None:
     """Run a grid of strategies over questions and store what happened. Resumable: run it again to go on."""
+    from tta_langgraph.latency import LatencyModel
     from tta_langgraph.models.resolve import resolve_model
     from tta_langgraph.traces.export import export_pools
     from tta_langgraph.traces.grid import Chain, Grid
@@ -66,6 +70,7 @@ def record(
     if executor not in ("local", "ray"):
         raise typer.BadParameter("use local or ray", param_hint="--executor")
     console = Console(stderr=True, soft_wrap=True)
+    idle = None if latency is None else LatencyModel.read(latency)
     listed = split_by_database(load_questions(questions), test=test_share)
     listed = balanced(listed) if limit is None else balanced(chosen(listed, n=limit))
     chains = (Chain(feedback="execution", rounds=rounds),) if rounds else ()
@@ -93,6 +98,7 @@ def record(
             workers=workers,
             resume=not fresh,
             progress=report,
+            latency=idle,
         )
     console.print(
         f"{done.recorded} recorded, {done.skipped} there already, {len(done.failures)} failed; "

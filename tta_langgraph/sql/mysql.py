@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
+import socket
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -101,8 +103,10 @@ class MySQLBackend(Backend):
         bridge, pool, calls = self._source.bridge, self._aside, itertools.count()
 
         def kill() -> None:
-            # a server that builds a huge value hears nothing; closing the connection at least frees the one who waits
-            text = f"KILL QUERY {number}" if next(calls) < _POLITE_KILLS else f"KILL {number}"
+            polite = next(calls) < _POLITE_KILLS
+            text = f"KILL QUERY {number}" if polite else f"KILL {number}"
+            if not polite:  # a server that builds a huge value hears nothing, but nobody has to wait for it
+                _hang_up(raw)
             if bridge is not None:
                 bridge.aside(text)
                 return
@@ -116,6 +120,16 @@ class MySQLBackend(Backend):
                 other.close()
 
         return kill
+
+
+def _hang_up(raw: Any) -> None:
+    """Ends a driver's wait for a server's answer, where the driver shows its socket; the connection is lost."""
+    kept = getattr(raw, "_sock", None)  # pymysql's
+    if isinstance(kept, socket.socket):
+        kept.shutdown(socket.SHUT_RDWR)
+    elif callable(number := getattr(raw, "fileno", None)):  # mysqlclient's
+        with socket.socket(fileno=os.dup(number())) as twin:
+            twin.shutdown(socket.SHUT_RDWR)
 
 
 def _plainly(connection: Connection, sql: str) -> Any:
@@ -139,7 +153,7 @@ def _explained(error: Exception, stop: Stop) -> StatementError:
 
 
 _GRACE = 0.25  # the server's own timeout comes first
-_POLITE_KILLS = 5  # repeated ever more slowly, they take most of a second
+_POLITE_KILLS = 3  # they take a third of a second
 _CLIENT_ERRORS = 2  # 2000 to 2999: the driver's own, the connection is of no more use
 _STOPPED_CODES = frozenset({1317, 1969, 3024, 1028, 1205})
 _KINDS: dict[int, ErrorKind] = {

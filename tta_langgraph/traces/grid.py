@@ -1,4 +1,4 @@
-"""What is tried on every question of a recording, and how its latencies are had."""
+"""What is tried on every question of a recording."""
 
 from __future__ import annotations
 
@@ -75,23 +75,3 @@ class Grid:
             "chains": chains,
             **self.options,
         }
-
-
-@dataclass(frozen=True, kw_only=True)
-class IdealLatency:
-    """Seconds that a call takes on an idle server: uncached prompt tokens and written tokens at fixed rates.
-
-    A recording that keeps a server busy with many questions at once measures its own queue. With this, each attempt
-    carries the latency that it would have had alone, and the manifest says so.
-    """
-
-    prefill: float
-    """Seconds per prompt token that no cache serves."""
-    decode: float
-    """Seconds per token written."""
-    overhead: float = 0.0
-    """Seconds per request."""
-
-    def seconds(self, prompt: int, cached: int, completion: int) -> float:
-        """Latency of one call, in seconds, from its token counts."""
-        return self.overhead + max(0, prompt - cached) * self.prefill + completion * self.decode

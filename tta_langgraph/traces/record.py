@@ -16,9 +16,10 @@ from langchain_core.language_models import BaseChatModel
 
 from tta_langgraph.budget import Usage
 from tta_langgraph.errors import DatabaseError, ModelError, TraceError
+from tta_langgraph.latency import LatencyModel
 from tta_langgraph.models.sync_loop import run_in_background
 from tta_langgraph.sql import Database
-from tta_langgraph.traces.grid import Grid, IdealLatency
+from tta_langgraph.traces.grid import Grid
 from tta_langgraph.traces.manifest import Manifest, manifest_for
 from tta_langgraph.traces.model import Pool
 from tta_langgraph.traces.questions import Question, database_at, load_questions
@@ -102,7 +103,7 @@ def record(
     resume: bool = True,
     progress: Callable[[Progress], None] | None = None,
     stop_event: threading.Event | None = None,
-    latency: IdealLatency | None = None,
+    latency: LatencyModel | None = None,
 ) -> RecordReport:
     """Runs the grid on every question and stores one pool and one trace for each, in one transaction.
 
@@ -123,7 +124,8 @@ def record(
         resume: skip what is recorded already; False records it again.
         progress: called after every question.
         stop_event: set it to stop after the questions in flight.
-        latency: idealised latencies instead of measured ones.
+        latency: latencies as on an idle engine (see `fit_latency`) instead of measured ones: many questions at once
+            measure the queue that they make.
 
     Raises:
         TraceError: the questions or the store cannot be read, or ten questions in a row fail.
@@ -170,7 +172,7 @@ async def arecord(
     resume: bool = True,
     progress: Callable[[Progress], None] | None = None,
     stop_event: threading.Event | None = None,
-    latency: IdealLatency | None = None,
+    latency: LatencyModel | None = None,
 ) -> RecordReport:
     """Twin of `record` for event loops; see there."""
     if concurrency < 1:
@@ -195,7 +197,7 @@ class _Session:
     def __init__(
         self, *, databases: Databases, model: BaseChatModel, judge: BaseChatModel, grid: Grid, store: TraceStore,
         recording: str, progress: Callable[[Progress], None] | None, stop: threading.Event,
-        latency: IdealLatency | None,
+        latency: LatencyModel | None,
     ) -> None:  # fmt: skip
         self._databases, self._model, self._judge, self._grid = databases, model, judge, grid
         self._store, self._recording, self._progress, self._stop = store, recording, progress, stop
@@ -279,7 +281,7 @@ class _Session:
         return self._opened[question.db_id]
 
 
-def recording_manifest(model: Any, grid: Grid, latency: IdealLatency | None) -> Manifest:
+def recording_manifest(model: Any, grid: Grid, latency: LatencyModel | None) -> Manifest:
     """The manifest of a recording: the backend, the grid's sampling, and how latencies were had."""
     base = manifest_for(model, sampling=grid.sampling)
     had: dict[str, Any] = {"latency": "measured"}
@@ -287,7 +289,8 @@ def recording_manifest(model: Any, grid: Grid, latency: IdealLatency | None) -> 
         had = {
             "latency": "idealised",
             "prefill_seconds_per_token": latency.prefill,
-            "decode_seconds_per_token": latency.decode,
+            "decode_seconds_per_token": latency.per_token,
+            "attention_seconds_per_token_squared": latency.attention,
             "overhead_seconds": latency.overhead,
         }
     return Manifest.from_dict({**base.to_dict(), "extra": {**base.extra, **had}})

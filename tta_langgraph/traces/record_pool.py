@@ -12,10 +12,11 @@ from langchain_core.language_models import BaseChatModel
 
 from tta_langgraph.budget import BudgetTracker, Charge, Usage
 from tta_langgraph.errors import TraceError
+from tta_langgraph.latency import LatencyModel
 from tta_langgraph.nodes import Execute, Generate, Judge, Reflect, Sample
 from tta_langgraph.sql import Database, ExecutionResult, same_result
 from tta_langgraph.state import Candidate, Decision
-from tta_langgraph.traces.grid import Chain, Grid, IdealLatency
+from tta_langgraph.traces.grid import Chain, Grid
 from tta_langgraph.traces.manifest import model_label
 from tta_langgraph.traces.model import Attempt, Judgement, Pool, Trace, text_hash
 from tta_langgraph.traces.questions import Question
@@ -35,7 +36,7 @@ class PoolRecorder:
     """Who judges."""
     grid: Grid
     """What is tried."""
-    latency: IdealLatency | None = None
+    latency: LatencyModel | None = None
     """Replaces measured latencies, or None."""
     _attempts: list[Attempt] = field(default_factory=list)
     _judgements: list[Judgement] = field(default_factory=list)
@@ -278,7 +279,7 @@ class PoolRecorder:
     def _seconds(self, usage: Usage, written: int) -> float:
         if self.latency is None:
             return usage.seconds
-        return round(self.latency.seconds(usage.prompt_tokens, usage.cached_tokens, written), 4)
+        return round(self.latency.predict(usage.prompt_tokens, written, usage.cached_tokens), 4)
 
     # -- truth --------------------------------------------------------------------------------------------
 

@@ -16,7 +16,8 @@ from typing import Any
 
 from tta_langgraph.budget import Usage
 from tta_langgraph.errors import ModelError, TraceError
-from tta_langgraph.traces.grid import Grid, IdealLatency
+from tta_langgraph.latency import LatencyModel
+from tta_langgraph.traces.grid import Grid
 from tta_langgraph.traces.questions import Question
 from tta_langgraph.traces.ray_cluster import import_ray, start_cluster
 from tta_langgraph.traces.record import Databases, Model, Progress, RecordReport, arecord, made
@@ -37,7 +38,7 @@ def record_on_ray(
     resume: bool = True,
     progress: Callable[[Progress], None] | None = None,
     stop_event: threading.Event | None = None,
-    latency: IdealLatency | None = None,
+    latency: LatencyModel | None = None,
 ) -> RecordReport:
     """Records on a Ray cluster; the arguments are those of `record`.
 
@@ -105,7 +106,7 @@ class _Plan:
     recording: str
     judge: Model | None
     concurrency: int
-    latency: IdealLatency | None
+    latency: LatencyModel | None
 
 
 class _Worker:
