@@ -21,6 +21,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -238,12 +239,17 @@ def _check_shapes(reader: Any, shapes: dict[str, tuple[int, ...]], where: str) -
 
 
 def _open(path: Path) -> Any:
-    try:
-        from gguf import GGUFReader
-    except ImportError as error:
-        raise ModelError(
-            "the package gguf is not installed", remedy="pip install 'tta-langgraph[local]' safetensors"
-        ) from error
+    for needed in ("gguf", "safetensors", "tokenizers"):
+        try:
+            import_module(needed)
+        except ImportError as error:
+            raise ModelError(
+                f"the package {needed} is not installed",
+                where=f"convert({path.name})",
+                remedy="pip install 'tta-langgraph[local]' safetensors tokenizers",
+            ) from error
+    from gguf import GGUFReader
+
     try:
         reader = GGUFReader(path)
     except (ValueError, IndexError, KeyError, OSError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Dialect, inspect, text
 from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.engine.reflection import Inspector, ObjectKind
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import SAWarning, SQLAlchemyError
 from sqlalchemy.types import NullType
 
 
@@ -97,13 +98,15 @@ def read_catalog(connection: Connection, names: Sequence[str], schema: str | Non
 
 def _reflected(inspector: Inspector, names: Sequence[str], schema: str | None, dialect: Dialect) -> tuple[Table, ...]:
     wanted: dict[str, Any] = {"schema": schema, "filter_names": list(names), "kind": ObjectKind.ANY}
-    try:
-        columns = inspector.get_multi_columns(**wanted)
-    except SQLAlchemyError:  # one broken view must not hide the tables
-        columns = {(schema, name): _columns_of(inspector, name, schema) for name in names}
-    keys = _quietly(inspector.get_multi_pk_constraint, wanted)
-    references = _quietly(inspector.get_multi_foreign_keys, wanted)
-    comments = _quietly(inspector.get_multi_table_comment, wanted)
+    with warnings.catch_warnings():  # of types it does not know: a column is shown all the same
+        warnings.simplefilter("ignore", SAWarning)
+        try:
+            columns = inspector.get_multi_columns(**wanted)
+        except SQLAlchemyError:  # one broken view must not hide the tables
+            columns = {(schema, name): _columns_of(inspector, name, schema) for name in names}
+        keys = _quietly(inspector.get_multi_pk_constraint, wanted)
+        references = _quietly(inspector.get_multi_foreign_keys, wanted)
+        comments = _quietly(inspector.get_multi_table_comment, wanted)
     tables = []
     for name in names:
         at = (schema, name)
