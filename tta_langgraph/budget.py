@@ -193,6 +193,10 @@ class Remaining:
     executions: float = math.inf
 
 
+_NO_LIMITS = Budget()
+"""Shared: LangGraph makes an empty tracker for every run of a graph, and a `Budget` is slow to make."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class BudgetTracker:
     """The state object of the graph: limits, charges and clock of one episode.
@@ -203,7 +207,7 @@ class BudgetTracker:
 
     episode: str = ""
     """Unique id of the episode; empty until a budget was set."""
-    budget: Budget = field(default_factory=Budget)
+    budget: Budget = _NO_LIMITS
     """The limits."""
     started: float = 0.0
     """Unix time in seconds at which the budget was set."""

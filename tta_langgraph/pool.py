@@ -147,6 +147,7 @@ class SharedPool:
         # Built once: putting a statement together takes longer than SQLite takes to run it.
         self._taking = _taking(self.limits)
         self._held: dict[str, float] = {}
+        self._owed: dict[str, tuple[Lease, Mapping[str, float]]] = {}
         self._lock = threading.Lock()
         self._renewer: threading.Thread | None = None
         self._wake = threading.Event()
@@ -166,12 +167,11 @@ class SharedPool:
                     raise
                 time.sleep(0.1 * (attempt + 1))
 
-    def reserve(self, bound: Usage, *, seconds: float | None = None) -> Lease | PoolRefusal:
-        """Reserves the bound of a call, in one conditional update.
+    def reserve(self, bound: Usage) -> Lease | PoolRefusal:
+        """Reserves the bound of a call, in one conditional update. The lease is renewed until it is closed.
 
         Args:
             bound: the most that the call can consume.
-            seconds: how long the call may take, if known; a longer lease is taken for a longer call.
         """
         lease = Lease(uuid.uuid4().hex, self._window_start(), bound)
         amounts: dict[str, float] = {name: float(getattr(bound, name)) for name in POOLED}
@@ -187,7 +187,11 @@ class SharedPool:
         return lease
 
     def settle(self, lease: Lease, usage: Usage) -> None:
-        """Replaces a lease by what was consumed; counted even if the lease had expired."""
+        """Replaces a lease by what was consumed; counted even if the lease had expired.
+
+        The answer that was paid for is not lost to a database that is away just now: what could not be written is kept,
+        with its lease, and written by the thread that renews leases.
+        """
         self._close(lease, {name: float(getattr(usage, name)) for name in POOLED})
 
     def release(self, lease: Lease) -> None:
@@ -260,36 +264,52 @@ class SharedPool:
     # -- leases of this process ---------------------------------------------------------------------------
 
     def _close(self, lease: Lease, spent: Mapping[str, float]) -> None:
-        with self._lock:
-            self._held.pop(lease.id, None)
-            self._wake.set()
+        try:
+            self._closed(lease, spent)
+        except DatabaseError:
+            _log.warning("pool %s: a settlement could not be written and is tried again", self.name, exc_info=True)
+            with self._lock:
+                self._owed[lease.id] = (lease, spent)
+                self._start_renewing()
+
+    def _closed(self, lease: Lease, spent: Mapping[str, float]) -> None:
         with self._transaction() as connection:
             held = connection.execute(_CLOSING, {"lease": lease.id}).rowcount
             amounts: dict[str, float] = {name: -float(getattr(lease.bound, name)) for name in POOLED}
             self._add(connection, lease.window_start, amounts if held else {}, spent)
+        with self._lock:
+            self._held.pop(lease.id, None)
+            self._owed.pop(lease.id, None)
+            if not self._held:  # nothing to renew: the thread ends
+                self._wake.set()
 
     def _hold(self, lease: Lease) -> None:
         with self._lock:
             self._held[lease.id] = lease.window_start
-            if self._renewer is None or not self._renewer.is_alive():
-                self._wake.clear()
-                self._renewer = threading.Thread(target=self._renew, name=f"tta-pool-{self.name}", daemon=True)
-                self._renewer.start()
+            self._start_renewing()
+
+    def _start_renewing(self) -> None:
+        if self._renewer is None or not self._renewer.is_alive():
+            self._wake.clear()
+            self._renewer = threading.Thread(target=self._renew, name=f"tta-pool-{self.name}", daemon=True)
+            self._renewer.start()
 
     def _renew(self) -> None:
-        """Renews this process's leases every third of their life; ends when none is held."""
+        """Renews this process's leases every third of their life, and writes what is owed; ends when none is held."""
         while True:
             self._wake.wait(self.lease_seconds / 3)
             with self._lock:
                 self._wake.clear()
-                held = list(self._held)
-                if not held:
+                held, owed = list(self._held), list(self._owed.values())
+                if not held and not owed:
                     self._renewer = None
                     return
             try:
                 with self._transaction() as connection:
                     mine = _leases.c.id.in_(held)
                     connection.execute(update(_leases).where(mine).values(expires=time.time() + self.lease_seconds))
+                for lease, spent in owed:
+                    self._closed(lease, spent)
             except DatabaseError:
                 _log.exception("pool %s: could not renew %d leases", self.name, len(held))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine
 
 from tests.postgres import postgres_url  # noqa: F401 - a fixture
 from tta_langgraph import Budget, BudgetError, BudgetExceededError, SharedPool, budget_scope, budgeted
@@ -123,6 +125,28 @@ async def test_async_calls_do_too_and_failures_leave_nothing_held(tmp_path: Path
             await model.ainvoke("three")
         assert caught.value.dimension == "model_calls"
         assert server.requests == 2
+
+
+def test_an_answer_is_not_lost_to_a_database_that_is_away_when_it_comes(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path / 'pool.sqlite'}", connect_args={"timeout": 0.1})
+    pool = SharedPool(engine, "user:1", limit=10_000, lease=1)
+    in_the_way = sqlite3.connect(tmp_path / "pool.sqlite", isolation_level=None, check_same_thread=False)
+
+    def answers_while_the_file_is_locked(_: object) -> str:
+        in_the_way.execute("BEGIN EXCLUSIVE")
+        return "fine"
+
+    with ScriptedServer(script=answers_while_the_file_is_locked) as server:
+        model = budgeted(scripted_chat_model(server), pools=[pool])
+        assert model.invoke("x").text == "fine"
+        in_the_way.execute("ROLLBACK")
+        for _ in range(200):
+            if pool.spent()["tokens"]:
+                break
+            time.sleep(0.05)
+        assert pool.spent()["tokens"] == server.total
+        assert pool.reserved()["tokens"] == 0
+    in_the_way.close()
 
 
 def test_windows_start_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -332,22 +332,17 @@ class MeteredCall:
 
     def _ask_pool(self, pool: SharedPool, reservation: Reservation) -> Lease | PoolRefusal:
         while True:
-            outcome = pool.reserve(reservation.bound, seconds=self._lease_seconds)
+            outcome = pool.reserve(reservation.bound)
             if isinstance(outcome, Lease) or not outcome.busy or self.seconds_left <= POOL_POLL_SECONDS:
                 return outcome
             time.sleep(POOL_POLL_SECONDS)
 
     async def _aask_pool(self, pool: SharedPool, reservation: Reservation) -> Lease | PoolRefusal:
         while True:
-            outcome = await asyncio.to_thread(pool.reserve, reservation.bound, seconds=self._lease_seconds)
+            outcome = await asyncio.to_thread(pool.reserve, reservation.bound)
             if isinstance(outcome, Lease) or not outcome.busy or self.seconds_left <= POOL_POLL_SECONDS:
                 return outcome
             await asyncio.sleep(POOL_POLL_SECONDS)
-
-    @property
-    def _lease_seconds(self) -> float | None:
-        left = self.seconds_left
-        return None if math.isinf(left) else left
 
     def _lease(self, reservation: Reservation, pool: SharedPool, outcome: Lease | PoolRefusal) -> None:
         if isinstance(outcome, PoolRefusal):
