@@ -19,6 +19,8 @@ class Adapter:
 
     name: str
     """The model's name, for prices, counters and traces."""
+    server: str
+    """The address of the server that it asks; empty where it does not say."""
     cap: str
     """Keyword that limits the completion tokens of a call."""
     default_cap: int | None
@@ -57,6 +59,7 @@ class Adapter:
         known = getattr(model, "supported_options", ())
         return cls(
             name=next((str(name) for name in named if name), kind.__name__),
+            server=_server(model),
             cap=cap,
             default_cap=configured if isinstance(configured, int) and configured > 0 else None,
             default_n=int(getattr(model, "n", None) or 1),
@@ -69,6 +72,12 @@ class Adapter:
             stream_usage="stream_usage" in fields,
             optional=frozenset(name for name in _RARE_OPTIONS if name in fields or name in known),
         )
+
+
+def _server(model: BaseChatModel) -> str:
+    client = getattr(model, "root_client", None)
+    named = (getattr(model, name, None) for name in ("openai_api_base", "base_url", "endpoint_url"))
+    return str(getattr(client, "base_url", None) or next((url for url in named if url), ""))
 
 
 def _sync_client_only(model: BaseChatModel) -> bool:

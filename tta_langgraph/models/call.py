@@ -30,7 +30,7 @@ from tta_langgraph.models.failures import classify
 from tta_langgraph.models.live import stream_charge
 from tta_langgraph.models.prices import Price
 from tta_langgraph.models.prompt_count import Counted
-from tta_langgraph.models.received import Received, habits_of
+from tta_langgraph.models.received import Received
 from tta_langgraph.models.usage import Consumed
 from tta_langgraph.pool import Lease, PoolRefusal, SharedPool
 from tta_langgraph.scope import invocation_of, save_to_state
@@ -295,7 +295,7 @@ class MeteredCall:
         if received is None:
             return None
         prompt = reservation.bound.prompt_tokens
-        return received.lost(self.count_text, prompt=prompt, habits=habits_of(self.name), left=left)
+        return received.lost(self.count_text, prompt=prompt, left=left)
 
     def _settle_lost(self, reservation: Reservation, why: str, seconds: float, lost: Consumed | None) -> None:
         if lost is None:

@@ -141,16 +141,20 @@ class Meter:
         """Where a whole answer is gathered that is read as a stream underneath; None where it is not."""
         if self.lost == "reserve" or call.request.n > 1 or not (self.adapter.streams and self.adapter.stream_usage):
             return None
-        return Received()
+        return self.received()
+
+    def received(self, *, keep: bool = True) -> Received:
+        """Where a stream is gathered, with what is known of its server."""
+        adapter = self.adapter
+        return Received(keep=keep, habits=habits_of(adapter.name, adapter.server) if self.lost == "received" else None)
 
     # -- after the call -----------------------------------------------------------------------------------
 
     def consumed(self, call: MeteredCall, result: ChatResult | None, received: Received | None) -> Consumed | None:
         """What a call consumed that ended well; None where that was not reported and is not to be counted."""
         if received is not None:
-            habits = habits_of(self.adapter.name) if self.lost == "received" else None
             cap = call.request.completion_tokens
-            used = received.consumed(call.count_text, prompt=call.counted.count, cap=cap, habits=habits)
+            used = received.consumed(call.count_text, prompt=call.counted.count, cap=cap)
         else:
             assert result is not None
             used = consumed(
@@ -200,10 +204,9 @@ class Meter:
         """Charges a failed attempt; turns a timeout at the deadline into running out of seconds."""
         seconds = time.perf_counter() - begun
         began = received is not None and received.events > 0
-        known = received if self.lost == "received" else None
         if isinstance(error, Exception) and is_timeout(error) and call.seconds_left <= 0.02:
-            raise call.fail_at_deadline(reservation, seconds, known) from error
-        call.fail(reservation, error, seconds, began=began, received=known)
+            raise call.fail_at_deadline(reservation, seconds, received) from error
+        call.fail(reservation, error, seconds, began=began, received=received)
 
     def pause(self, call: MeteredCall, attempt: int, error: BaseException) -> float:
         """Seconds to wait before the next attempt; re-raises the error if there is none."""

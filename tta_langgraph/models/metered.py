@@ -29,7 +29,6 @@ from tta_langgraph.models.failures import Retries
 from tta_langgraph.models.meter import Lost, Meter, Unreported, until_deadline
 from tta_langgraph.models.reader import Direct, Reader
 from tta_langgraph.models.rebound import rebound
-from tta_langgraph.models.received import Received
 from tta_langgraph.models.sync_loop import run_in_background, stream_in_background
 from tta_langgraph.pool import SharedPool
 
@@ -281,7 +280,7 @@ class BudgetedChatModel(BaseChatModel):
             return
         reservation = call.admit()
         begun = time.perf_counter()
-        received = Received(keep=False)
+        received = meter.received(keep=False)
         try:
             options = meter.options(reservation, kwargs, stream=True)
             with contextlib.closing(self._chunks(call, messages, stop, options)) as chunks:
@@ -338,7 +337,7 @@ class BudgetedChatModel(BaseChatModel):
             return
         reservation = await call.aadmit()
         begun = time.perf_counter()
-        received = Received(keep=False)
+        received = meter.received(keep=False)
         try:
             source = meter.bare._astream(messages, stop=stop, **meter.options(reservation, kwargs, stream=True))
             reading = Reader(source, received) if meter.lost == "received" else Direct(source, received)

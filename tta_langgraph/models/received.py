@@ -87,10 +87,13 @@ class Received:
 
     Args:
         keep: keep the chunks themselves, for an answer that is made of them.
+        habits: of the server that streams; it teaches them, and they judge it. None where a lost call is charged in
+            full, whatever arrived.
     """
 
-    def __init__(self, *, keep: bool = True) -> None:
+    def __init__(self, *, keep: bool = True, habits: Habits | None = None) -> None:
         self.keep = keep
+        self.habits = habits
         self.text: list[str] = []
         """What was written, piece by piece."""
         self.chunks: list[ChatGenerationChunk] = []
@@ -128,19 +131,18 @@ class Received:
         self.characters += len(text)
         self.longest = max(self.longest, len(text))
 
-    def consumed(self, count: Callable[[str], int], *, prompt: int, cap: int, habits: Habits | None) -> Consumed:
+    def consumed(self, count: Callable[[str], int], *, prompt: int, cap: int) -> Consumed:
         """What a stream that ended consumed: as reported, else counted, with a note that says so.
 
         Args:
             count: counts tokens of a text.
             prompt: prompt tokens as counted before the call.
             cap: the completion cap that was granted.
-            habits: learn from it how the server streams.
         """
         if self.reported is not None:
             used = from_metadata(self.reported)
-            if habits is not None:
-                habits.learn(self, used.completion, count("".join(self.text)))
+            if self.habits is not None:
+                self.habits.learn(self, used.completion, count("".join(self.text)))
             return used
         counted = count("".join(self.text))
         if self.cut:
@@ -148,8 +150,17 @@ class Received:
             counted = max(counted, cap)
         return Consumed(prompt, counted, 0, "usage not streamed: counted here", unreported=True)
 
-    def lost(self, count: Callable[[str], int], *, prompt: int, habits: Habits, left: bool) -> Consumed | None:
-        """The most that a stream that never ended consumed; None where that cannot be told from what arrived."""
+    def lost(self, count: Callable[[str], int], *, prompt: int, left: bool) -> Consumed | None:
+        """The most that a stream that never ended consumed; None where that cannot be told from what arrived.
+
+        Args:
+            count: counts tokens of a text.
+            prompt: prompt tokens as counted before the call.
+            left: the client left; False where the server ended the stream.
+        """
+        habits = self.habits
+        if habits is None:
+            return None
         if self.reported is not None:
             return from_metadata(self.reported)
         if not habits.known or (left and self.blind > BLIND_AT_MOST):
@@ -158,11 +169,16 @@ class Received:
         return Consumed(prompt, tokens + habits.beyond(self, tokens, left=left), 0, f"{tokens} tokens arrived")
 
 
-def habits_of(model: str) -> Habits:
-    """The habits of the server behind a model, shared by all that call it by this name."""
+def habits_of(model: str, server: str = "") -> Habits:
+    """The habits of a server with one of its models, shared by all in the process that call it.
+
+    Args:
+        model: the model's name.
+        server: the server's address, where it is known.
+    """
     with _LOCK:
-        return _HABITS.setdefault(model, Habits())
+        return _HABITS.setdefault((model, server), Habits())
 
 
 _LOCK = threading.Lock()
-_HABITS: dict[str, Habits] = {}
+_HABITS: dict[tuple[str, str], Habits] = {}
