@@ -11,6 +11,7 @@ from collections import OrderedDict, deque
 from collections.abc import Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
+from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -289,6 +290,6 @@ def _ledger_of_run(config: Mapping[str, Any] | None) -> Ledger | None:
 
 
 def _trim() -> None:
-    for episode in list(_ledgers)[: len(_ledgers) - KEPT_EPISODES]:
+    for episode in list(islice(_ledgers, len(_ledgers) - KEPT_EPISODES)):
         if not _ledgers[episode].in_flight:
             del _ledgers[episode]
