@@ -197,7 +197,10 @@ def _fit_ranker(
         total += weight[i]
         by_vote += weight[i] * (groups[0].best.id in rights[i])
         by_rank += weight[i] * (picked is not None and picked.best.id in rights[i])
-    notes["ranker"] = _figures(fitted) | {"split_moments_by_vote": by_vote / total, "by_ranker": by_rank / total}
+    notes["ranker"] = _figures(fitted) | {
+        "split_moments_by_vote": float(by_vote / total),
+        "by_ranker": float(by_rank / total),
+    }
     return (fitted.scorer, scores) if by_rank > by_vote else (None, None)
 
 

@@ -191,6 +191,42 @@ class Panel:
         ]  # fmt: skip
 
     @cached_property
+    def _log_weights(self) -> list[float]:
+        return [math.log(weight) for weight in self.weights]
+
+    @cached_property
+    def _sayings(self) -> dict[tuple[tuple[int, ...], int], tuple[list[float], list[float]]]:
+        return {}
+
+    def _said(self, members: tuple[int, ...], bucket: int) -> tuple[list[float], list[float]]:
+        """log P(these sources give one answer with this evidence) if it is right, and if it is wrong, by class.
+
+        The second holds the answer's own part of the Chinese restaurant process: a new table, and who joined it.
+        """
+        known = self._sayings.get((members, bucket))
+        if known is None:
+            logs = self._logs
+            r, w = (self.log_right[bucket], self.log_wrong[bucket]) if bucket >= 0 else (0.0, 0.0)
+            table = w + math.lgamma(len(members))
+            known = (
+                [r + sum(logs[m][0][z] for m in members) for z in range(len(self.weights))],
+                [table + math.log(s) + sum(logs[m][1][z] for m in members) for z, s in enumerate(self.spread)],
+            )
+            _remember(self._sayings, (members, bucket), known)
+        return known
+
+    @cached_property
+    def _seatings(self) -> dict[int, list[float]]:
+        return {}
+
+    def _tables(self, seated: int) -> list[float]:
+        """The common part of the Chinese restaurant process for so many wrong answers, by class."""
+        known = self._seatings.get(seated)
+        if known is None:
+            known = self._seatings[seated] = [math.lgamma(s + seated) - math.lgamma(s) for s in self.spread]
+        return known
+
+    @cached_property
     def _memo(self) -> tuple[dict[Any, Any], dict[Any, Any], dict[Any, Any]]:
         return {}, {}, {}
 
@@ -208,27 +244,19 @@ class Panel:
         if known is not None:
             return known  # type: ignore[no-any-return]
         groups, failed = state
-        classes, logs = range(len(self.weights)), self._logs
-        base = [math.log(w) for w in self.weights]
+        logs = self._logs
+        base = self._log_weights
         for source in failed:
-            base = [b + logs[source][2][z] for z, b in zip(classes, base, strict=True)]
-        right, wrong = [], []
-        for members, bucket in groups:
-            r, w = (self.log_right[bucket], self.log_wrong[bucket]) if bucket >= 0 else (0.0, 0.0)
-            right.append([r + sum(logs[m][0][z] for m in members) for z in classes])
-            wrong.append([w + sum(logs[m][1][z] for m in members) for z in classes])
-        total = [sum(w[z] for w in wrong) for z in classes]
-        sizes = [len(members) for members, _ in groups]
+            base = [b + f for b, f in zip(base, logs[source][2], strict=True)]
+        said = [self._said(members, bucket) for members, bucket in groups]
+        seated = sum(len(members) for members, _ in groups)
+        for _, wrong in said:
+            base = [b + w for b, w in zip(base, wrong, strict=True)]
         rows = []
-        for h in range(len(groups) + 1):
-            others = [n for j, n in enumerate(sizes) if j != h]
-            row = []
-            for z in classes:
-                value = base[z] + total[z] + _seating(others, self.spread[z])
-                if h < len(groups):
-                    value += right[h][z] - wrong[h][z]
-                row.append(value)
-            rows.append(row)
+        for (members, _), (right, wrong) in zip(groups, said, strict=True):  # this one is right, all others are wrong
+            tables = self._tables(seated - len(members))
+            rows.append([b + r - w - t for b, r, w, t in zip(base, right, wrong, tables, strict=True)])
+        rows.append([b - t for b, t in zip(base, self._tables(seated), strict=True)])
         top = max(max(row) for row in rows)
         rows = [[math.exp(v - top) for v in row] for row in rows]
         whole = sum(sum(row) for row in rows)
@@ -252,20 +280,26 @@ class Panel:
         joins, new, fails = [0.0] * n, 0.0, 0.0
         sizes = [len(members) for members, _ in groups]
         heads = sum(sizes)
+        skill, failing, spread = self.skill[source], self.failing[source], self.spread
+        seats = [0.0] * (n + 1)  # P(the answer repeats a certain wrong one) per hypothesis
         for h, row in enumerate(joint):
             others = heads - (sizes[h] if h < n else 0)
-            for z, p in enumerate(row):
-                a, f = self.skill[source][z], self.failing[source][z]
-                if h < n:
-                    joins[h] += p * a
-                else:
-                    new += p * a
-                fails += p * (1 - a) * f
-                seats = p * (1 - a) * (1 - f) / (self.spread[z] + others)
-                new += seats * self.spread[z]
-                for j in range(n):
-                    if j != h:
-                        joins[j] += seats * sizes[j]
+            agrees = seat = 0.0
+            for p, a, f, s in zip(row, skill, failing, spread, strict=True):
+                agrees += p * a
+                wrong = p * (1 - a)
+                fails += wrong * f
+                each = wrong * (1 - f) / (s + others)
+                new += each * s
+                seat += each
+            if h < n:
+                joins[h] += agrees
+            else:
+                new += agrees
+            seats[h] = seat
+        anywhere = sum(seats)
+        for j, size in enumerate(sizes):
+            joins[j] += size * (anywhere - seats[j])
         found = []
         for j, chance in enumerate(joins):
             if chance > LEAST:
@@ -412,15 +446,6 @@ def _ratio(snapshot: Snapshot, mean: float) -> float:
     if first <= 0 or mean <= 0:
         return 1.0
     return float(2 ** (round(2 * math.log2(first / mean)) / 2))
-
-
-def _seating(sizes: Sequence[int], spread: float) -> float:
-    """log probability that wrong answers repeat each other in this way (Chinese restaurant process)."""
-    total, seated = 0.0, 0
-    for n in sizes:
-        total += math.log(spread) + math.lgamma(n)
-        seated += n
-    return total - (math.lgamma(spread + seated) - math.lgamma(spread)) if seated else total
 
 
 _FLAT = ("weights", "spread", "scores", "edges", "log_right", "log_wrong")
