@@ -35,6 +35,7 @@ class Reader:
     def __init__(self, chunks: AsyncIterator[ChatGenerationChunk], received: Received) -> None:
         self._chunks: Any = chunks
         self._received = received
+        self._left = False
         self._queue: asyncio.Queue[ChatGenerationChunk | None] = asyncio.Queue()
         self._task = asyncio.create_task(self._read())
 
@@ -43,6 +44,8 @@ class Reader:
             async with contextlib.aclosing(self._chunks) as chunks:
                 async for chunk in chunks:
                     self._received.add(chunk)
+                    if self._left:  # before Python 3.12, `asyncio.wait_for` may swallow a cancellation
+                        return
                     if not self._received.keep:
                         self._queue.put_nowait(chunk)
         finally:
@@ -84,6 +87,7 @@ class Reader:
                 for _ in range(TURNS):
                     await asyncio.sleep(0)
         finally:
+            self._left = True
             self._task.cancel()
             await asyncio.wait([self._task])
             await asyncio.sleep(0)  # asyncio closes a socket one turn of its loop after it was told to

@@ -49,19 +49,22 @@ def stream_in_background(chunks: AsyncIterator[T], seconds_left: Callable[[], fl
         TimeoutError: the deadline passed; the stream was cancelled.
     """
     arrived: queue.SimpleQueue[tuple[T] | None] = queue.SimpleQueue()
+    left = threading.Event()
 
     async def read() -> None:
         source: Any = chunks
         async with contextlib.aclosing(source):
             async for chunk in source:
+                if left.is_set():  # before Python 3.12, `asyncio.wait_for` may swallow a cancellation
+                    return
                 arrived.put((chunk,))
 
     reading = asyncio.run_coroutine_threadsafe(read(), _background())
     reading.add_done_callback(lambda _: arrived.put(None))
     try:
-        while (left := seconds_left()) > 0:
+        while (seconds := seconds_left()) > 0:
             try:
-                item = arrived.get(timeout=None if math.isinf(left) else left)
+                item = arrived.get(timeout=None if math.isinf(seconds) else seconds)
             except queue.Empty:
                 break
             if item is None:
@@ -70,6 +73,7 @@ def stream_in_background(chunks: AsyncIterator[T], seconds_left: Callable[[], fl
             yield item[0]
         raise TimeoutError("the deadline passed while streaming")
     finally:
+        left.set()
         reading.cancel()
 
 
