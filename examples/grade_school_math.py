@@ -1,8 +1,7 @@
-"""Grade-school mathematics under a budget, on the embedded model: think once, and sample again while answers
-differ.
+"""Grade-school mathematics under a budget: think once, and sample again while answers differ.
 
-python examples/grade_school_math.py
-python examples/grade_school_math.py gsm8k_test.jsonl 20     # JSON lines with `question` and `answer`
+    python examples/grade_school_math.py
+    python examples/grade_school_math.py gsm8k_test.jsonl 20     # JSON lines with `question` and `answer`
 """
 
 from __future__ import annotations

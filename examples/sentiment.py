@@ -1,8 +1,7 @@
-"""Sentiment classification under a budget, on the embedded model: one label, and a vote where the model is
-unsure.
+"""Sentiment classification under a budget: one label, and a vote where the model is unsure.
 
-python examples/sentiment.py
-python examples/sentiment.py sentiment_uci.jsonl 40          # JSON lines with `text` and `label`
+    python examples/sentiment.py
+    python examples/sentiment.py sentiment_uci.jsonl 40          # JSON lines with `text` and `label`
 """
 
 from __future__ import annotations

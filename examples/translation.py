@@ -1,5 +1,4 @@
-"""Translation under a budget, on the embedded model: several versions, and the one that the others agree with
-most.
+"""Translation under a budget: several versions, and the one that the others agree with most.
 
     python examples/translation.py
     python examples/translation.py translation_ntrex.jsonl 5     # JSON lines with `eng` and `fra`
