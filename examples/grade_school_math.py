@@ -2,6 +2,8 @@
 
     python examples/grade_school_math.py
     python examples/grade_school_math.py gsm8k_test.jsonl 20     # JSON lines with `question` and `answer`
+
+The model is the embedded one.
 """
 
 from __future__ import annotations

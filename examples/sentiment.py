@@ -2,6 +2,8 @@
 
     python examples/sentiment.py
     python examples/sentiment.py sentiment_uci.jsonl 40          # JSON lines with `text` and `label`
+
+The model is the embedded one.
 """
 
 from __future__ import annotations

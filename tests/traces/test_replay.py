@@ -124,6 +124,27 @@ def test_kept_decisions_explain_every_step_and_change_nothing() -> None:
         assert all(d.forecasts for d in decisions)
 
 
+@pytest.mark.parametrize("budget", [None, 900, Budget(tokens=2_000, seconds=30)])
+@pytest.mark.parametrize("kind", ["sql", "text"])
+def test_many_episodes_at_once_go_as_each_would_alone(kind: str, budget: Budget | int | None) -> None:
+    policy = Policy.default(kind, actions=("resample(1)", "resample(3)", "reflect:execution", "judge"))  # type: ignore[arg-type]
+    policy = policy.with_utility(per_token=2e-5, per_second=0)
+    for pools in (two_kinds(30), repairable(30)):
+        together, alone = (replay(pools, policy, budget=budget, repeats=2, keep=keep) for keep in (False, True))
+        np.testing.assert_array_equal(together.row, alone.row)
+        np.testing.assert_array_equal(together.steps, alone.steps)
+        np.testing.assert_array_equal(together.tokens, alone.tokens)
+        np.testing.assert_allclose(together.p_correct, alone.p_correct, rtol=1e-12)
+
+
+def test_a_replayed_candidate_is_the_one_that_its_recorded_attempt_makes() -> None:
+    for pools in (two_kinds(20), repairable(20)):
+        table = columns(pools)
+        block = table.block(0, len(table))
+        rows = range(table.n_attempts)
+        assert [block.candidate(row) for row in rows] == [block.attempt(row).to_candidate() for row in rows]
+
+
 def test_an_abstention_is_not_right_and_has_no_answer() -> None:
     careful = Policy.default("text", utility=Utility(wrong=50.0), actions=("resample(1)",))
     found = replay(two_kinds(), careful)

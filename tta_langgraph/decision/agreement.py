@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tta_langgraph.decision.actions import Action
+from tta_langgraph.decision.batch import Batch
 from tta_langgraph.decision.costs import CostModel
 from tta_langgraph.decision.forecasts import Assessment, Forecast
 from tta_langgraph.decision.partition import PartitionModel, Pattern
@@ -51,15 +52,7 @@ class Agreement:
         forecasts: dict[Action, Forecast] = {}
         for action in actions:
             tokens, seconds = self.costs.of(action, scale)
-            p = p_now
-            if action.kind == "resample":
-                # Under the model's own choice of answer more samples never hurt; the vote in use may lag behind it.
-                gain = self.model.expected_best(pattern, failed, action.n) - max(beliefs, default=0.0)
-                p = min(1.0, p_now + max(0.0, gain))
-            elif action.kind == "judge" and beliefs:
-                leader = max(range(len(beliefs)), key=beliefs.__getitem__)
-                gain = expected_best_after_verdict(beliefs, leader, self.likelihoods.judge) - beliefs[leader]
-                p = min(1.0, p_now + max(0.0, gain))
+            p = min(1.0, p_now + self._gain(action, pattern, failed, beliefs))
             forecasts[action] = Forecast(action, p, tokens, seconds, self.name)
         features = {
             "candidates": float(len(snapshot.candidates)),
@@ -68,6 +61,41 @@ class Agreement:
             "failed": float(failed),
         }
         return Assessment(p_now, forecasts, self.name, features, best.id if best else None)
+
+    def assess_batch(self, snapshots: Sequence[Snapshot], actions: Sequence[Action]) -> Batch:
+        """The same for many moments at once: what depends on the pattern alone is worked out once per pattern."""
+        import numpy as np
+
+        known: dict[tuple[Pattern, int], list[float]] = {}
+        best: list[str | None] = []
+        now, gains = [], []
+        for snapshot in snapshots:
+            tally = snapshot.tally
+            pattern, groups = self._pattern(tally.groups)
+            failed = tally.failed
+            beliefs = self.model.posterior(pattern, failed)
+            answer, p = self._best(snapshot, groups, beliefs)
+            gained = known.get((pattern, failed))
+            if gained is None:
+                gained = [self._gain(action, pattern, failed, beliefs) for action in actions]
+                known[pattern, failed] = gained
+            best.append(answer.id if answer else None)
+            now.append(p)
+            gains.append(gained)
+        batch = Batch.empty(best, np.asarray(now), actions)
+        batch.price(self.costs, [self.costs.scale(snapshot) for snapshot in snapshots])
+        batch.p_after[:] = np.minimum(1.0, batch.p_now[:, None] + np.asarray(gains).reshape(batch.p_after.shape))
+        return batch
+
+    def _gain(self, action: Action, pattern: Pattern, failed: int, beliefs: Sequence[float]) -> float:
+        """What an action adds to the posterior of the best answer."""
+        if action.kind == "resample":
+            # Under the model's own choice of answer more samples never hurt; the vote in use may lag behind it.
+            return max(0.0, self.model.expected_best(pattern, failed, action.n) - max(beliefs, default=0.0))
+        if action.kind == "judge" and beliefs:
+            leader = max(range(len(beliefs)), key=beliefs.__getitem__)
+            return max(0.0, expected_best_after_verdict(beliefs, leader, self.likelihoods.judge) - beliefs[leader])
+        return 0.0
 
     def _pattern(self, groups: Sequence[Group]) -> tuple[Pattern, list[Group]]:
         """The groups as a sorted pattern, and the groups in that order."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tta_langgraph.decision.policy import Policy
+    from tta_langgraph.decision.predictor import Predictor
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,27 @@ class BatchPredictor(Protocol):
     def assess_batch(self, snapshots: Sequence[Snapshot], actions: Sequence[Action]) -> Batch:
         """Forecasts for every moment and action."""
         ...
+
+
+def batch_of(predictor: Predictor, snapshots: Sequence[Snapshot], actions: Sequence[Action]) -> Batch:
+    """What any predictor says of many moments: at once where it can, else one by one."""
+    import numpy as np
+
+    if isinstance(predictor, BatchPredictor):
+        return predictor.assess_batch(snapshots, actions)
+    found = [predictor.assess(snapshot, actions) for snapshot in snapshots]
+    batch = Batch.empty([each.best for each in found], np.asarray([each.p_now for each in found]), actions)
+    for i, assessment in enumerate(found):
+        for a, action in enumerate(actions):
+            forecast = assessment.forecasts.get(action)
+            if forecast is None:
+                continue
+            batch.p_after[i, a] = forecast.p_correct
+            batch.tokens[:, i, a] = forecast.tokens.mean, forecast.tokens.p90
+            batch.seconds[:, i, a] = forecast.seconds.mean, forecast.seconds.p90
+            if forecast.ahead is not None:
+                batch.ahead[:, i, a] = forecast.ahead.p_correct, forecast.ahead.tokens, forecast.ahead.seconds
+    return batch
 
 
 def choose(snapshot: Snapshot, policy: Policy) -> Choice:

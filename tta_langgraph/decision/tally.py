@@ -100,8 +100,8 @@ def votes(candidate: Candidate) -> bool:
 
 
 def _group(key: str, members: list[Candidate]) -> Group:
-    if len(members) == 1 and members[0].action != "escalate":
-        return Group(key, 1.0, members[0], (members[0],))
+    if not any(member.action == "escalate" for member in members):
+        return Group(key, float(len(members)), members[0], tuple(members))  # one vote each
     weights = [one(member) for member in members]
     best = members[max(range(len(members)), key=lambda i: (weights[i], -i))]
     return Group(key, sum(weights), best, tuple(members))

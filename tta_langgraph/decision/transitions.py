@@ -15,6 +15,7 @@ from typing import Any
 
 from tta_langgraph.decision.actions import Action
 from tta_langgraph.decision.agreement import Agreement
+from tta_langgraph.decision.batch import Batch, batch_of
 from tta_langgraph.decision.experience import Experience
 from tta_langgraph.decision.forecasts import Assessment, Forecast
 from tta_langgraph.decision.predictor import Predictor, predictor_from_dict, predictor_to_dict, register
@@ -167,6 +168,25 @@ class Transitions:
             rates = self.table.rates(action, model=model, state=state, round=rounds)
             found[action] = Forecast(action, rates.after(base.p_now), known.tokens, known.seconds, self.name)
         return Assessment(base.p_now, found, base.predictor, base.features, base.best)
+
+    def assess_batch(self, snapshots: Sequence[Snapshot], actions: Sequence[Action]) -> Batch:
+        """The same for many moments at once."""
+        batch = batch_of(self.belief, snapshots, actions)
+        own = [(a, action) for a, action in enumerate(actions) if not action.ends and self.table.knows(action)]
+        known: dict[tuple[int, str, str, int], Rates] = {}
+        for i, snapshot in enumerate(snapshots) if own else ():
+            best = snapshot.get(batch.best[i])
+            where = (best.model if best else "", state_of(best), best.round if best else 0)
+            for a, action in own:
+                if batch.p_after[i, a] != batch.p_after[i, a]:  # the belief keeps silent about it
+                    continue
+                rates = known.get((a, *where))
+                if rates is None:
+                    model, state, rounds = where
+                    rates = known[a, *where] = self.table.rates(action, model=model, state=state, round=rounds)
+                batch.p_after[i, a] = rates.after(batch.p_now[i])
+                batch.ahead[:, i, a] = float("nan")
+        return batch
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from tta_langgraph.errors import PolicyError
 
@@ -45,11 +46,7 @@ class Verifier:
 
     def log_ratio(self, score: float) -> float:
         """log P(score | right) − log P(score | wrong) in nats, for a pass (1), a failure (0) or a share of passes."""
-        score = min(1.0, max(0.0, score))
-        right = score * self.r + (1 - score) * (1 - self.r)
-        wrong = score * self.f + (1 - score) * (1 - self.f)
-        floor = 1e-3
-        return math.log(max(right, floor) / max(wrong, floor))
+        return _log_ratio(self.r, self.f, min(1.0, max(0.0, score)))
 
     def accuracy(self, p: float, attempts: int) -> float:
         """P(a right answer is given) when sampling until one passes, at most `attempts` times, none given otherwise.
@@ -101,3 +98,11 @@ def best_attempts_mixed(
         if total > best + 1e-15:
             best, best_k = total, k
     return best_k
+
+
+@lru_cache(maxsize=4096)
+def _log_ratio(r: float, f: float, score: float) -> float:
+    right = score * r + (1 - score) * (1 - r)
+    wrong = score * f + (1 - score) * (1 - f)
+    floor = 1e-3
+    return math.log(max(right, floor) / max(wrong, floor))

@@ -152,7 +152,7 @@ def _evidence(
     x, y = np.empty((len(voting), 8)), table["correct"][voting]
     blocks = {int(q): table.block(int(q), int(q) + 1) for q in np.unique(owners)}
     for i, (row, q) in enumerate(zip(voting.tolist(), owners.tolist(), strict=True)):
-        x[i] = evidence(blocks[q].attempt(row).to_candidate(), table.features[q])
+        x[i] = evidence(blocks[q].candidate(row), table.features[q])
     if len(voting) < 60 or y.all() or not y.any():
         return nothing
     spread = x.std(axis=0)

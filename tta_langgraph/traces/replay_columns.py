@@ -13,8 +13,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tta_langgraph.budget import Usage
 from tta_langgraph.errors import TraceError
-from tta_langgraph.evidence import LogprobStats
+from tta_langgraph.evidence import Evidence, Execution, LogprobStats
+from tta_langgraph.state import Candidate
 from tta_langgraph.traces.model import Attempt, Pool
 
 Ints = NDArray[np.int64]
@@ -155,6 +157,49 @@ class Block:
             answer=None if not value["answered"][i] else f"k{key}" if key >= 0 else f"answer {row - start}",
             logprobs=stats,
             **{name: value[name][i] for name in SAME},
+        )
+
+    def candidate(self, row: int) -> Candidate:
+        """`attempt(row).to_candidate()` without the attempt: replay makes one for every answer that it meets."""
+        i, value = row - self.start, self.value
+        start, parent, code, ran = self._starts[i], value["parent"][i], value["key"][i], value["executed"][i]
+        key = None if code < 0 else f"k{code}"
+        execution = stats = None
+        if ran >= 0:
+            kind = value["error_kind"][i] or None
+            execution = Execution(
+                ok=bool(ran),
+                key=key,
+                n_rows=value["n_rows"][i],
+                empty=value["empty"][i],
+                error=None if ran else kind or "error",
+                error_kind=kind,
+                seconds=value["execution_seconds"][i],
+            )
+        if value["lp_n"][i] > 0:
+            stats = LogprobStats(**{name: column[i] for name, column in self.logprobs.items()})
+        answer = None if not value["answered"][i] else key or f"answer {row - start}"
+        return Candidate(
+            id=f"a{row - start}",
+            text=answer or "",
+            answer=answer or key,
+            key=key,
+            parent=None if parent < 0 else f"a{parent - start}",
+            action=value["action"][i],
+            feedback=value["feedback"][i],
+            form=value["form"][i],
+            round=value["round"][i],
+            model=value["model"][i],
+            usage=Usage(
+                prompt_tokens=value["prompt_tokens"][i],
+                completion_tokens=value["completion_tokens"][i],
+                cached_tokens=value["cached_tokens"][i],
+                seconds=value["seconds"][i],
+                model_calls=1,
+                executions=0 if ran < 0 else 1,
+            ),
+            finish_reason=value["finish_reason"][i],
+            evidence=Evidence(execution=execution, logprobs=stats),
         )
 
 

@@ -51,7 +51,7 @@ class Hand:
         """The candidate a live episode would hold."""
         made = self._made.get(position)
         if made is None:
-            made = self._made[position] = self._block.attempt(self.start + position).to_candidate()
+            made = self._made[position] = self._block.candidate(self.start + position)
         return made
 
     def cost(self, position: int) -> tuple[int, int, float]:
