@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 import uuid
 from typing import Any
 
@@ -86,6 +87,21 @@ async def test_a_call_cut_off_at_the_deadline_is_charged_what_arrived_too() -> N
         await asyncio.to_thread(running.wait_for, lambda s: s.in_flight == 0)
         [charge] = scope.tracker.charges.values()
         assert charge.note.startswith("cancelled at the deadline")
+        assert running.log[-1].completion_tokens <= charge.usage.completion_tokens
+
+
+def test_a_slow_reader_of_a_sync_stream_is_charged_what_arrived_while_it_was_busy() -> None:
+    with server(SHORT, LONG) as running:
+        model = model_on(running)
+        with budget_scope(Budget(tokens=10_000)):
+            model.invoke("first")
+        with budget_scope(Budget(tokens=10_000, seconds=3)) as scope, pytest.raises(BudgetExceededError):
+            for _ in model.stream("tell me"):
+                time.sleep(0.5)
+        running.wait_for(lambda s: s.in_flight == 0)
+        [charge] = scope.tracker.charges.values()
+        assert charge.note.startswith("cancelled at the deadline")
+        assert "tokens arrived" in charge.note
         assert running.log[-1].completion_tokens <= charge.usage.completion_tokens
 
 

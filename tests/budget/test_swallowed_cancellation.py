@@ -40,7 +40,7 @@ class Swallows:
 
 def test_a_sync_stream_that_is_left() -> None:
     source = Swallows()
-    stream = stream_in_background(source.chunks(), lambda: math.inf)
+    stream = stream_in_background(source.chunks(), lambda: math.inf, lambda _: None)
     assert next(stream).text == "word "
     stream.close()
     assert source.closed.wait(10)

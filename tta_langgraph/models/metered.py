@@ -29,6 +29,7 @@ from tta_langgraph.models.failures import Retries
 from tta_langgraph.models.meter import Lost, Meter, Unreported, until_deadline
 from tta_langgraph.models.reader import Direct, Reader
 from tta_langgraph.models.rebound import rebound
+from tta_langgraph.models.received import Received
 from tta_langgraph.models.sync_loop import run_in_background, stream_in_background
 from tta_langgraph.pool import SharedPool
 
@@ -197,8 +198,9 @@ class BudgetedChatModel(BaseChatModel):
                 if received is None:
                     result = self._call(call, messages, stop, meter.options(reservation, kwargs))
                 else:
-                    for chunk in self._chunks(call, messages, stop, meter.options(reservation, kwargs, stream=True)):
-                        received.add(chunk)
+                    options = meter.options(reservation, kwargs, stream=True)
+                    for _ in self._chunks(call, messages, stop, options, received):
+                        pass
                     result = generate_from_stream(iter(received.chunks))
             except BaseException as error:
                 meter.failed(call, reservation, error, begun, received)
@@ -283,10 +285,8 @@ class BudgetedChatModel(BaseChatModel):
         received = meter.received(keep=False)
         try:
             options = meter.options(reservation, kwargs, stream=True)
-            with contextlib.closing(self._chunks(call, messages, stop, options)) as chunks:
-                for chunk in chunks:
-                    received.add(chunk)
-                    yield chunk
+            with contextlib.closing(self._chunks(call, messages, stop, options, received)) as chunks:
+                yield from chunks
         except GeneratorExit as error:
             # Who leaves a sync stream may leave chunks behind that nobody has read: charged in full.
             meter.failed(call, reservation, error, begun)
@@ -298,22 +298,29 @@ class BudgetedChatModel(BaseChatModel):
         call.succeed(reservation, used, time.perf_counter() - begun)
 
     def _chunks(
-        self, call: MeteredCall, messages: list[BaseMessage], stop: list[str] | None, options: dict[str, Any]
+        self,
+        call: MeteredCall,
+        messages: list[BaseMessage],
+        stop: list[str] | None,
+        options: dict[str, Any],
+        received: Received,
     ) -> Generator[ChatGenerationChunk, None, None]:
         """The inner model's stream, ended at the deadline: as a task, else by timeout and between chunks."""
         bare, adapter = self.meter.bare, self.meter.adapter
         limited = not math.isinf(call.seconds_left)
         if limited and adapter.native_async_stream:
             # A client's timeout counts from each chunk; only a task can be ended in the middle of a read.
+            source = bare._astream(messages, stop=stop, **options)
             with contextlib.closing(
-                stream_in_background(bare._astream(messages, stop=stop, **options), lambda: call.seconds_left)
-            ) as chunks:
-                yield from chunks
+                stream_in_background(source, lambda: call.seconds_left, received.add)
+            ) as background:
+                yield from background
             return
         if limited and adapter.takes_timeout:
             options["timeout"] = max(0.001, call.seconds_left)
         with contextlib.closing(cast(Any, bare._stream(messages, stop=stop, **options))) as chunks:
             for chunk in chunks:
+                received.add(chunk)
                 if call.seconds_left <= 0:
                     raise TimeoutError("the deadline passed while streaming")
                 yield chunk

@@ -38,12 +38,15 @@ def run_in_background(work: Coroutine[Any, Any, T], *, timeout: float | None = N
         raise
 
 
-def stream_in_background(chunks: AsyncIterator[T], seconds_left: Callable[[], float]) -> Generator[T, None, None]:
+def stream_in_background(
+    chunks: AsyncIterator[T], seconds_left: Callable[[], float], arrives: Callable[[T], None]
+) -> Generator[T, None, None]:
     """Iterates over an async stream from a sync caller; at the deadline, or when it is left, the stream is closed.
 
     Args:
         chunks: the stream; one task on the background loop reads it to its end.
         seconds_left: seconds to the deadline, `inf` without one.
+        arrives: called with every chunk that comes, also with those that a slow caller never gets to see.
 
     Raises:
         TimeoutError: the deadline passed; the stream was cancelled.
@@ -55,6 +58,7 @@ def stream_in_background(chunks: AsyncIterator[T], seconds_left: Callable[[], fl
         source: Any = chunks
         async with contextlib.aclosing(source):
             async for chunk in source:
+                arrives(chunk)
                 if left.is_set():  # before Python 3.12, `asyncio.wait_for` may swallow a cancellation
                     return
                 arrived.put((chunk,))
