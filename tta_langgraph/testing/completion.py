@@ -133,7 +133,7 @@ class ChatCompletion:
         start = time.monotonic()
         for step in range(steps):
             if (wait := start + step * interval - time.monotonic()) > 0:
-                await asyncio.sleep(max(wait, TICK))
+                await self._wait(max(wait, TICK), reply.keep_alive if streaming else None)
             for index, choice in enumerate(choices):
                 if step >= len(choice.pieces):
                     continue
@@ -146,6 +146,14 @@ class ChatCompletion:
             if streaming:
                 await asyncio.sleep(0)  # lets a disconnect cancel a stream that has no interval
         return reply.die_after_tokens is None
+
+    async def _wait(self, seconds: float, keep_alive: float | None) -> None:
+        """Waits for the next token, and says now and then that it does."""
+        while keep_alive is not None and seconds > keep_alive:
+            await asyncio.sleep(keep_alive)
+            self._exchange.send_comment("still at it")
+            seconds -= keep_alive
+        await asyncio.sleep(seconds)
 
     # Bodies
 

@@ -66,6 +66,10 @@ class Exchange:
         """Sends one server-sent event."""
         self._connection.send(h11.Data(data=f"data: {data}\n\n".encode()))
 
+    def send_comment(self, text: str) -> None:
+        """Sends a comment, which clients of server-sent events ignore."""
+        self._connection.send(h11.Data(data=f": {text}\n\n".encode()))
+
     def end_events(self) -> None:
         """Ends the response of server-sent events."""
         self._connection.send(h11.EndOfMessage())

@@ -72,6 +72,8 @@ class Reply:
     """
     tokens_per_event: int = 1
     """Tokens that one event of a stream carries."""
+    keep_alive: float | None = None
+    """Seconds between comments in a stream that waits for its next token, as proxies send them; None for none."""
     usage: UsageReport = True
     """How usage is reported."""
     cached_tokens: int = 0
