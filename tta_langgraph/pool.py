@@ -8,6 +8,7 @@ leases from a small thread that ends with the last of them.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 import time
@@ -148,7 +149,7 @@ class SharedPool:
         self._taking = _taking(self.limits)
         self._held: dict[str, float] = {}
         self._owed: dict[str, tuple[Lease, Mapping[str, float]]] = {}
-        self._lock = threading.Lock()
+        self._lock, self._paying = threading.Lock(), threading.Lock()
         self._renewer: threading.Thread | None = None
         self._wake = threading.Event()
         try:
@@ -190,7 +191,7 @@ class SharedPool:
         """Replaces a lease by what was consumed; counted even if the lease had expired.
 
         The answer that was paid for is not lost to a database that is away just now: what could not be written is kept,
-        with its lease, and written by the thread that renews leases.
+        with its lease, and written by the thread that renews leases, or when the process ends.
         """
         self._close(lease, {name: float(getattr(usage, name)) for name in POOLED})
 
@@ -269,8 +270,30 @@ class SharedPool:
         except DatabaseError:
             _log.warning("pool %s: a settlement could not be written and is tried again", self.name, exc_info=True)
             with self._lock:
+                if not self._owed:
+                    atexit.register(self._pay_at_exit)
                 self._owed[lease.id] = (lease, spent)
                 self._start_renewing()
+
+    def _pay(self) -> None:
+        """Writes what is owed, one thread at a time.
+
+        Raises:
+            DatabaseError: one could not be written; it and those after it are still owed.
+        """
+        with self._paying:
+            for key, (lease, spent) in list(self._owed.items()):
+                self._closed(lease, spent)
+                with self._lock:
+                    del self._owed[key]
+                    if not self._owed:
+                        atexit.unregister(self._pay_at_exit)
+
+    def _pay_at_exit(self) -> None:
+        try:
+            self._pay()
+        except DatabaseError as error:
+            _log.error("pool %s: %d settlements were never written: %s", self.name, len(self._owed), error)
 
     def _closed(self, lease: Lease, spent: Mapping[str, float]) -> None:
         with self._transaction() as connection:
@@ -279,7 +302,6 @@ class SharedPool:
             self._add(connection, lease.window_start, amounts if held else {}, spent)
         with self._lock:
             self._held.pop(lease.id, None)
-            self._owed.pop(lease.id, None)
             if not self._held:  # nothing to renew: the thread ends
                 self._wake.set()
 
@@ -300,16 +322,15 @@ class SharedPool:
             self._wake.wait(self.lease_seconds / 3)
             with self._lock:
                 self._wake.clear()
-                held, owed = list(self._held), list(self._owed.values())
-                if not held and not owed:
+                held = list(self._held)
+                if not held and not self._owed:
                     self._renewer = None
                     return
             try:
                 with self._transaction() as connection:
                     mine = _leases.c.id.in_(held)
                     connection.execute(update(_leases).where(mine).values(expires=time.time() + self.lease_seconds))
-                for lease, spent in owed:
-                    self._closed(lease, spent)
+                self._pay()
             except DatabaseError:
                 _log.exception("pool %s: could not renew %d leases", self.name, len(held))
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tta_langgraph.budget import BudgetTracker, Charge, Usage
@@ -27,18 +26,16 @@ from tta_langgraph.models.call_options import (
     source_of,
 )
 from tta_langgraph.models.failures import classify
+from tta_langgraph.models.leases import Leases
 from tta_langgraph.models.live import stream_charge
 from tta_langgraph.models.prices import Price
 from tta_langgraph.models.prompt_count import Counted
 from tta_langgraph.models.received import Received
 from tta_langgraph.models.usage import Consumed
-from tta_langgraph.pool import Lease, PoolRefusal, SharedPool
+from tta_langgraph.pool import SharedPool
 from tta_langgraph.scope import invocation_of, save_to_state
 
 __all__ = ["MIN_COMPLETION", "CallOptions", "MeteredCall", "call_options", "current_source"]
-
-POOL_POLL_SECONDS = 0.05
-"""How often a busy shared pool is asked again."""
 
 
 @dataclass(eq=False, slots=True)
@@ -61,12 +58,10 @@ class MeteredCall:
     """What that task's state says of the budget; it does not change while the task runs."""
     journal: Journal | None
     """Where open reservations are written down; None where nothing outlives the process."""
-    pools: tuple[SharedPool, ...] = ()
-    """Shared budgets that it draws on as well."""
     spent: list[Usage] | None = None
     """Where to add what was consumed, for the caller."""
-    leases: dict[str, list[tuple[SharedPool, Lease]]] = field(default_factory=dict)
-    """Open leases by reservation id."""
+    leases: Leases | None = None
+    """What it holds of shared pools; None where it draws on none."""
 
     @classmethod
     def plan(
@@ -105,7 +100,8 @@ class MeteredCall:
             source=source_of(options, config, name),
         )
         journal = Journal.of(config, ledger.episode)
-        return cls(name, ledger, request, counted, price, config, tracker, journal, pools, options.spent)
+        leases = Leases(pools) if pools else None
+        return cls(name, ledger, request, counted, price, config, tracker, journal, options.spent, leases)
 
     @property
     def seconds_left(self) -> float:
@@ -129,12 +125,14 @@ class MeteredCall:
             outcome = self._wait(owner, outcome)
         reservation = self._granted(outcome)
         try:
-            for pool in self.pools:
-                self._lease(reservation, pool, self._ask_pool(pool, reservation))
+            if self.leases is not None:
+                self.leases.take(reservation, lambda: self.seconds_left)
             if self.journal is not None:
                 self.journal.opened(reservation)
         except BaseException:
-            self._give_back(reservation)
+            reservation.release()
+            if self.leases is not None:
+                self.leases.give_back(reservation)
             raise
         return reservation
 
@@ -149,12 +147,16 @@ class MeteredCall:
             outcome = await self._await(owner, outcome)
         reservation = self._granted(outcome)
         try:
-            for pool in self.pools:
-                self._lease(reservation, pool, await self._aask_pool(pool, reservation))
+            if self.leases is not None:
+                await self.leases.atake(reservation, lambda: self.seconds_left)
             if self.journal is not None:
                 await self.journal.aopened(reservation)
-        except BaseException:
-            self._give_back(reservation)
+        except BaseException as error:
+            reservation.release()
+            if self.leases is not None:
+                await self.leases.agive_back(reservation, self.seconds_left)
+            if isinstance(error, TimeoutError) and self.seconds_left <= 0:
+                raise self._out_of_time() from error
             raise
         return reservation
 
@@ -215,6 +217,7 @@ class MeteredCall:
     def succeed(self, reservation: Reservation, used: Consumed | None, seconds: float) -> Usage:
         """Settles what was consumed (None: nobody knows), and writes it to the journal and the graph's state."""
         usage = self._succeed(reservation, used, seconds)
+        self.pay(reservation)
         if self.journal is not None and (charge := self.ledger.charges.get(reservation.id)) is not None:
             self.journal.closed(charge)
         return usage
@@ -222,9 +225,20 @@ class MeteredCall:
     async def asucceed(self, reservation: Reservation, used: Consumed | None, seconds: float) -> Usage:
         """Twin of `succeed`."""
         usage = self._succeed(reservation, used, seconds)
+        await self.apay(reservation)
         if self.journal is not None and (charge := self.ledger.charges.get(reservation.id)) is not None:
             await self.journal.aclosed(charge)
         return usage
+
+    def pay(self, reservation: Reservation) -> None:
+        """Charges the shared pools what the episode was charged."""
+        if self.leases is not None and (charge := self.ledger.charges.get(reservation.id)) is not None:
+            self.leases.settle(reservation, charge.usage)
+
+    async def apay(self, reservation: Reservation) -> None:
+        """Twin of `pay`; at the deadline it no longer waits for a slow pool."""
+        if self.leases is not None and (charge := self.ledger.charges.get(reservation.id)) is not None:
+            await self.leases.asettle(reservation, charge.usage, self.seconds_left)
 
     def _succeed(self, reservation: Reservation, used: Consumed | None, seconds: float) -> Usage:
         if used is None:
@@ -288,6 +302,9 @@ class MeteredCall:
         """Charges an attempt that was cancelled at the deadline; gives the error to raise."""
         lost = self._lost(reservation, received, left=True)
         self._settle_lost(reservation, "cancelled at the deadline", seconds, lost)
+        return self._out_of_time()
+
+    def _out_of_time(self) -> BudgetExceededError:
         elapsed, limit = self.ledger.deadline(final=self.request.final)
         return BudgetExceededError("seconds", max(elapsed, limit), limit, self.request.source)
 
@@ -314,40 +331,12 @@ class MeteredCall:
         self._touch()
         if charge is None:
             return
-        for pool, lease in self.leases.pop(reservation.id, ()):
-            pool.settle(lease, charge.usage)
         save_to_state(self.ledger, self.config, self.tracker)
         stream_charge(self.ledger, charge, self.config)
-
-    def _give_back(self, reservation: Reservation) -> None:
-        for pool, lease in self.leases.pop(reservation.id, ()):
-            pool.release(lease)
-        reservation.release()
 
     def _touch(self) -> None:
         if self.ledger.counts_activity:
             self.ledger.touch(invocation_of(self.config))
-
-    # -- shared pools -------------------------------------------------------------------------------------
-
-    def _ask_pool(self, pool: SharedPool, reservation: Reservation) -> Lease | PoolRefusal:
-        while True:
-            outcome = pool.reserve(reservation.bound)
-            if isinstance(outcome, Lease) or not outcome.busy or self.seconds_left <= POOL_POLL_SECONDS:
-                return outcome
-            time.sleep(POOL_POLL_SECONDS)
-
-    async def _aask_pool(self, pool: SharedPool, reservation: Reservation) -> Lease | PoolRefusal:
-        while True:
-            outcome = await asyncio.to_thread(pool.reserve, reservation.bound)
-            if isinstance(outcome, Lease) or not outcome.busy or self.seconds_left <= POOL_POLL_SECONDS:
-                return outcome
-            await asyncio.sleep(POOL_POLL_SECONDS)
-
-    def _lease(self, reservation: Reservation, pool: SharedPool, outcome: Lease | PoolRefusal) -> None:
-        if isinstance(outcome, PoolRefusal):
-            raise BudgetExceededError(outcome.dimension, outcome.spent, outcome.limit, f"pool {pool.name!r}")
-        self.leases.setdefault(reservation.id, []).append((pool, outcome))
 
 
 def _arrive(future: asyncio.Future[None]) -> None:

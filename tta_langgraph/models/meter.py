@@ -175,6 +175,7 @@ class Meter:
             return read()
         except BaseException as error:
             call.fail(reservation, error, 0.0, began=True)  # the answer was written, whatever failed since
+            call.pay(reservation)
             raise
 
     async def aread(self, call: MeteredCall, reservation: Reservation, read: Read, size: int) -> Consumed | None:
@@ -182,15 +183,16 @@ class Meter:
 
         An answer that is here does not wait beyond the deadline for somebody to count it: it is charged in full.
         """
-        if self.adapter.exact_usage or self.prompts.is_quick(size):
-            return self.read(call, reservation, read)
         try:
+            if self.adapter.exact_usage or self.prompts.is_quick(size):
+                return read()
             async with until_deadline(call):
                 return await asyncio.to_thread(read)
         except TimeoutError:
             return None
         except BaseException as error:
             call.fail(reservation, error, 0.0, began=True)  # the answer was written, whatever failed since
+            await call.apay(reservation)
             raise
 
     def failed(
@@ -202,11 +204,39 @@ class Meter:
         received: Received | None = None,
     ) -> None:
         """Charges a failed attempt; turns a timeout at the deadline into running out of seconds."""
+        exceeded = self._charged(call, reservation, error, begun, received)
+        call.pay(reservation)
+        if exceeded is not None:
+            raise exceeded from error
+
+    async def afailed(
+        self,
+        call: MeteredCall,
+        reservation: Reservation,
+        error: BaseException,
+        begun: float,
+        received: Received | None = None,
+    ) -> None:
+        """Twin of `failed`."""
+        exceeded = self._charged(call, reservation, error, begun, received)
+        await call.apay(reservation)
+        if exceeded is not None:
+            raise exceeded from error
+
+    def _charged(
+        self,
+        call: MeteredCall,
+        reservation: Reservation,
+        error: BaseException,
+        begun: float,
+        received: Received | None,
+    ) -> BudgetExceededError | None:
         seconds = time.perf_counter() - begun
         began = received is not None and received.events > 0
         if isinstance(error, Exception) and is_timeout(error) and call.seconds_left <= 0.02:
-            raise call.fail_at_deadline(reservation, seconds, received) from error
+            return call.fail_at_deadline(reservation, seconds, received)
         call.fail(reservation, error, seconds, began=began, received=received)
+        return None
 
     def pause(self, call: MeteredCall, attempt: int, error: BaseException) -> float:
         """Seconds to wait before the next attempt; re-raises the error if there is none."""

@@ -238,7 +238,7 @@ class BudgetedChatModel(BaseChatModel):
                             await reader.finish()
                         result = generate_from_stream(iter(received.chunks))
             except BaseException as error:
-                meter.failed(call, reservation, error, begun, received)
+                await meter.afailed(call, reservation, error, begun, received)
                 await asyncio.sleep(meter.pause(call, attempt, error))
                 continue
             seconds = time.perf_counter() - begun
@@ -358,7 +358,7 @@ class BudgetedChatModel(BaseChatModel):
                             break
                     yield chunk
         except BaseException as error:
-            meter.failed(call, reservation, error, begun, received)
+            await meter.afailed(call, reservation, error, begun, received)
             raise
         seconds = time.perf_counter() - begun
         size = received.characters
