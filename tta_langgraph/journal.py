@@ -9,6 +9,7 @@ A call that is open in the journal and was never closed is charged in full on re
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -22,6 +23,9 @@ from tta_langgraph.ledger import Ledger, Reservation
 
 CHANNEL = "__tta_journal__"
 """Name under which entries are written; no graph has a channel of this name."""
+
+_RECOVERY_POLL = 0.005
+"""Seconds between looks at whether a sister call has read the journal."""
 
 _log = logging.getLogger(__name__)
 
@@ -64,15 +68,17 @@ class Journal:
         return self._charges(self.checkpointer.get_tuple(self.config))  # type: ignore[arg-type]
 
     def recover_once(self, ledger: Ledger) -> None:
-        """Takes over, at a ledger's first call in this process, what a dead one charged; tried again if it fails."""
-        if not ledger.recovered:
-            # Marked at once: a sister that looked later would take calls that are in flight for killed ones.
-            ledger.recovered = True
+        """Takes over, before a ledger's first call in this process, what a dead one charged; again if that fails.
+
+        Sister calls wait until it is known. Only a sync call on an event loop does not: the loop may be the one that
+        reads.
+        """
+        if not ledger.recovered and ledger.recovering.acquire(blocking=not _on_event_loop()):
             try:
-                ledger.absorb(self.recover())
-            except BaseException:
-                ledger.recovered = False
-                raise
+                if not ledger.recovered:
+                    self._take_over(self.recover(), ledger)
+            finally:
+                ledger.recovering.release()
 
     async def aopened(self, reservation: Reservation) -> None:
         """Twin of `opened`."""
@@ -88,13 +94,21 @@ class Journal:
 
     async def arecover_once(self, ledger: Ledger) -> None:
         """Twin of `recover_once`."""
-        if not ledger.recovered:
-            ledger.recovered = True
+        while not ledger.recovered:
+            if not ledger.recovering.acquire(blocking=False):
+                await asyncio.sleep(_RECOVERY_POLL)
+                continue
             try:
-                ledger.absorb(await self.arecover())
-            except BaseException:
-                ledger.recovered = False
-                raise
+                if not ledger.recovered:
+                    self._take_over(await self.arecover(), ledger)
+            finally:
+                ledger.recovering.release()
+
+    def _take_over(self, charges: Iterable[Charge], ledger: Ledger) -> None:
+        # What this process has in flight is open in the journal too, and is no dead one's.
+        alive = {reservation.id for reservation in ledger.in_flight}
+        ledger.absorb([charge for charge in charges if charge.id not in alive])
+        ledger.recovered = True
 
     def _open(self, reservation: Reservation) -> tuple[str, dict[str, Any]]:
         charge = Charge(
@@ -126,3 +140,11 @@ class Journal:
         if found:
             _log.info("recovered %d charges of an interrupted run from its checkpoint", len(found))
         return list(found.values())
+
+
+def _on_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

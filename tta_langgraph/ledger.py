@@ -76,6 +76,8 @@ class Ledger:
         self.now = now
         self.recovered = False
         """Whether the journal of an earlier, killed process was read."""
+        self.recovering = threading.Lock()
+        """Held by who reads it."""
         self.charges: dict[str, Charge] = {}
         self.lineage: tuple[Ledger, ...] = (self,) if parent is None else (*parent.lineage, self)
         """This ledger and its ancestors, outermost first."""
