@@ -28,7 +28,10 @@ class BudgetError(TTAError, ValueError):
 
 
 class BudgetExceededError(BudgetError):
-    """The budget ran out and the user asked for an exception (`on_exhausted="raise"`).
+    """The budget cannot cover what is asked for.
+
+    Nodes and graphs of this package end with the best answer so far, unless `on_exhausted="raise"`; a model that is
+    called in a node of your own raises.
 
     Args:
         dimension: which limit struck: `tokens`, `prompt_tokens`, `completion_tokens`, `seconds`, `usd`,
@@ -36,9 +39,10 @@ class BudgetExceededError(BudgetError):
         spent: consumed so far, in the unit of the dimension (tokens, seconds, US dollars, calls).
         limit: the limit, same unit.
         source: who asked for more: the node, model or tool.
+        need: the least that would have been useful, same unit; 0 where that is not known.
     """
 
-    def __init__(self, dimension: str, spent: float, limit: float, source: str) -> None:
+    def __init__(self, dimension: str, spent: float, limit: float, source: str, need: float = 0.0) -> None:
         self.dimension = dimension
         """The limit that struck."""
         self.spent = spent
@@ -47,14 +51,18 @@ class BudgetExceededError(BudgetError):
         """The limit, same unit."""
         self.source = source
         """Who asked for more."""
+        self.need = need
+        """The least that would have been useful, same unit; 0 where that is not known."""
+        needed = f", and at least {need:g} needed" if need else ""
         super().__init__(
-            f"the {dimension} budget is exhausted: {spent:g} of {limit:g} spent",
+            f"the {dimension} budget is exhausted: {spent:g} of {limit:g} spent{needed}",
             where=source,
-            remedy="Raise the limit, or use on_exhausted='best' to end with the best answer so far",
+            remedy="Raise the limit; or catch this in a node of your own, as this package's nodes do unless "
+            "on_exhausted='raise', and go on with the best answer so far",
         )
 
-    def __reduce__(self) -> tuple[type[BudgetExceededError], tuple[str, float, float, str]]:
-        return type(self), (self.dimension, self.spent, self.limit, self.source)
+    def __reduce__(self) -> tuple[type[BudgetExceededError], tuple[str, float, float, str, float]]:
+        return type(self), (self.dimension, self.spent, self.limit, self.source, self.need)
 
 
 class ModelError(TTAError):

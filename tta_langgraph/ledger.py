@@ -315,11 +315,27 @@ class Ledger:
         reserve = 0.0 if request.final else float(getattr(self.budget.reserve, dimension, 0))
         spent = self.elapsed if dimension == "seconds" else float(getattr(self._spent, dimension))
         limit = self.budget.limits[dimension] - reserve
-        return Refusal(dimension=dimension, busy=busy, spent=spent, limit=limit, source=request.source, ledger=self)
+        smallest = request.bound(min(request.min_completion, request.completion_tokens))
+        return Refusal(
+            dimension=dimension,
+            busy=busy,
+            spent=spent,
+            limit=limit,
+            source=request.source,
+            ledger=self,
+            need=float(getattr(smallest, dimension)),
+        )
 
     def _held_by_others(self, dimension: Dimension, owner: Owner) -> float:
-        """What may come back while the asker waits: what it holds itself will not."""
-        others = (r for r in self._in_flight.values() if owner is None or r.owner != owner)
+        """What may come back while the asker waits: what it holds itself will not.
+
+        Nor will anything if all that is in flight goes on only when somebody does who waits, too.
+        """
+        holds = getattr(owner, "holds", None) or (lambda reservation: owner is not None and reservation.owner == owner)
+        others = [reservation for reservation in self._in_flight.values() if not holds(reservation)]
+        stuck = frozenset().union(*(getattr(waiter.owner, "inside", ()) for waiter in self._tree.waiters))
+        if stuck and all(reservation.id in stuck for reservation in others):
+            return 0.0
         return float(sum(getattr(reservation.bound, dimension) for reservation in others))
 
     def _largest_cap(self, request: Request) -> int:
@@ -368,6 +384,16 @@ class Ledger:
         if charge is not None and events.watched():
             events.publish({"type": "charge", "episode": self.episode, "charge": charge, "remaining": self.remaining})
         return charge
+
+    def _shrink(self, reservation: Reservation, cap: int) -> None:
+        with self._tree.lock:
+            smaller = reservation.request.bound(cap)
+            for ledger in self.lineage:
+                ledger._reserved.take_off(reservation.bound)
+                ledger._reserved.add(smaller)
+            reservation.completion_tokens, reservation.bound = cap, smaller
+            if self._tree.waiters:
+                self._serve()
 
     def _serve(self) -> None:
         """Hands what came back to those who wait, in order; nobody overtakes on a ledger that is contended."""

@@ -104,6 +104,8 @@ class PoolRefusal:
     """Spent in this window (tokens, US dollars, calls)."""
     limit: float
     """The limit, same unit."""
+    reserved: float = 0.0
+    """Held by calls in flight, same unit."""
 
 
 class SharedPool:
@@ -167,6 +169,13 @@ class SharedPool:
                 if attempt == attempts - 1:
                     raise
                 time.sleep(0.1 * (attempt + 1))
+
+    @property
+    def account(self) -> tuple[str, str]:
+        """What it draws on, the same for every object that stands for it; accounts are taken in this order."""
+        place = self._engine.url
+        in_memory = place.get_backend_name() == "sqlite" and place.database in (None, "", ":memory:")
+        return (f"{place}#{id(self._engine)}" if in_memory else str(place), self.name)
 
     def reserve(self, bound: Usage) -> Lease | PoolRefusal:
         """Reserves the bound of a call, in one conditional update. The lease is renewed until it is closed.
@@ -258,9 +267,9 @@ class SharedPool:
         for name, limit in self.limits.items():
             spent, reserved = row[f"spent_{name}"], row[f"reserved_{name}"]
             if spent + reserved + amounts[name] > limit:
-                return PoolRefusal(name, reserved > 0 and spent + amounts[name] <= limit, spent, limit)
+                return PoolRefusal(name, reserved > 0 and spent + amounts[name] <= limit, spent, limit, reserved)
         name, limit = next(iter(self.limits.items()))
-        return PoolRefusal(name, True, row[f"spent_{name}"], limit)
+        return PoolRefusal(name, True, row[f"spent_{name}"], limit, row[f"reserved_{name}"])
 
     # -- leases of this process ---------------------------------------------------------------------------
 

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from tta_langgraph.ledger import Ledger
 
 Owner = object
-"""Whoever holds a reservation; a caller never waits for a reservation that it holds itself."""
+"""Whoever holds a reservation; a caller never waits for a reservation that it holds itself.
+
+One that has a method `holds(reservation)` says itself which those are, and one that has a set `inside` of ids, which
+open reservations go on only when it does."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +69,8 @@ class Refusal:
     """Who asked."""
     ledger: Ledger
     """The ledger whose limit struck."""
+    need: float = 0.0
+    """The least that would have been useful, same unit as `spent`."""
 
 
 @dataclass(eq=False, slots=True)
@@ -86,6 +91,10 @@ class Reservation:
     """Unique id, which becomes the charge's id."""
     open: bool = True
     """False once settled or released."""
+
+    def shrink(self, completion_tokens: int) -> None:
+        """Takes a smaller completion cap per choice: somewhere else there is no room for the one that was granted."""
+        self.ledger._shrink(self, completion_tokens)
 
     def settle(self, usage: Usage, note: str = "", *, estimated: bool = False) -> Charge | None:
         """Replaces the reservation by what was consumed; `estimated` if that is a bound and not a report."""

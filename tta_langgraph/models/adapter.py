@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 
-_CAP_FIELDS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "num_predict", "max_new_tokens")
+from tta_langgraph.models.asked import CAPS, NOTHING, Asked, limits_of, unlimited
+
 _RARE_OPTIONS = frozenset({"logprobs", "top_logprobs", "seed", "response_format", "extra_body", "min_p", "top_k"})
 _NAME_FIELDS = ("model_name", "model", "model_id", "repo_id")
 
@@ -23,10 +25,16 @@ class Adapter:
     """The address of the server that it asks; empty where it does not say."""
     cap: str
     """Keyword that limits the completion tokens of a call."""
+    cap_is_field: bool
+    """The model knows that limit as a field only: a call must not be given it as a keyword."""
     default_cap: int | None
-    """The cap that the model was configured with, or None."""
+    """The cap that the model was configured with, under whatever name, or None."""
     default_n: int
-    """Choices per request that the model was configured with."""
+    """Choices per request that the model was configured with, wherever."""
+    own_n: int
+    """The same, as its field `n` says."""
+    body: Mapping[str, Any] | None
+    """The configured `extra_body` without limits; None where it sets none."""
     exact_usage: bool
     """Counts its own tokens, so that its reports are never doubted."""
     takes_n: bool
@@ -52,8 +60,9 @@ class Adapter:
     def of(cls, model: BaseChatModel) -> Adapter:
         """Reads the facts off the model's class and fields; nothing is called."""
         fields = type(model).model_fields
-        cap = next((name for name in _CAP_FIELDS if name in fields), "max_tokens")
-        configured = getattr(model, cap, None)
+        cap = next((name for name in CAPS if name in fields), "max_tokens")
+        configured = _configured(model)
+        extra = getattr(model, "extra_body", None)
         named = (getattr(model, name, None) for name in _NAME_FIELDS)
         kind = type(model)
         known = getattr(model, "supported_options", ())
@@ -61,8 +70,11 @@ class Adapter:
             name=next((str(name) for name in named if name), kind.__name__),
             server=_server(model),
             cap=cap,
-            default_cap=configured if isinstance(configured, int) and configured > 0 else None,
-            default_n=int(getattr(model, "n", None) or 1),
+            cap_is_field=cap == "num_predict",  # Ollama's client takes it among its `options`
+            default_cap=configured.cap,
+            default_n=configured.n or 1,
+            own_n=int(getattr(model, "n", None) or 1),
+            body=_unlimited(extra),
             exact_usage=bool(getattr(model, "reports_exact_usage", False)),
             takes_n="n" in fields or bool(getattr(model, "supports_n", False)),
             takes_timeout="request_timeout" in fields or bool(getattr(model, "supports_timeout", False)),
@@ -72,6 +84,20 @@ class Adapter:
             stream_usage="stream_usage" in fields,
             optional=frozenset(name for name in _RARE_OPTIONS if name in fields or name in known),
         )
+
+
+def _configured(model: BaseChatModel) -> Asked:
+    """The limits that the model was made with. Fields that say "without a limit" (-1, -2) set none."""
+    fields = {name: getattr(model, name, None) for name in (*CAPS, "n") if name in type(model).model_fields}
+    own = {name: value for name, value in fields.items() if isinstance(value, int) and value > 0}
+    further = [getattr(model, name, None) for name in ("model_kwargs", "extra_body")]
+    return limits_of([own, *(each for each in further if isinstance(each, Mapping))], type(model).__name__)
+
+
+def _unlimited(extra: Any) -> Mapping[str, Any] | None:
+    if not isinstance(extra, Mapping) or limits_of([extra], "extra_body") == NOTHING:
+        return None
+    return unlimited(extra)
 
 
 def _server(model: BaseChatModel) -> str:

@@ -25,6 +25,7 @@ from tta_langgraph.models.call_options import (
     options_here,
     source_of,
 )
+from tta_langgraph.models.caller import Caller
 from tta_langgraph.models.failures import classify
 from tta_langgraph.models.leases import Leases
 from tta_langgraph.models.live import stream_charge
@@ -119,14 +120,14 @@ class MeteredCall:
         self._touch()
         if self.journal is not None:
             self.journal.recover_once(self.ledger)
-        owner = threading.get_ident()
+        owner = Caller.sync()
         outcome = self.ledger.try_reserve(self.request, owner)
         if isinstance(outcome, Refusal) and outcome.busy:
             outcome = self._wait(owner, outcome)
         reservation = self._granted(outcome)
         try:
             if self.leases is not None:
-                self.leases.take(reservation, lambda: self.seconds_left)
+                self.leases.take(reservation, owner, lambda: self.seconds_left)
             if self.journal is not None:
                 self.journal.opened(reservation)
         except BaseException:
@@ -141,14 +142,14 @@ class MeteredCall:
         self._touch()
         if self.journal is not None:
             await self.journal.arecover_once(self.ledger)
-        owner = asyncio.current_task()
+        owner = Caller.task()
         outcome = self.ledger.try_reserve(self.request, owner)
         if isinstance(outcome, Refusal) and outcome.busy:
             outcome = await self._await(owner, outcome)
         reservation = self._granted(outcome)
         try:
             if self.leases is not None:
-                await self.leases.atake(reservation, lambda: self.seconds_left)
+                await self.leases.atake(reservation, owner, lambda: self.seconds_left)
             if self.journal is not None:
                 await self.journal.aopened(reservation)
         except BaseException as error:
@@ -210,7 +211,7 @@ class MeteredCall:
     def _granted(self, outcome: Reservation | Refusal) -> Reservation:
         if isinstance(outcome, Reservation):
             return outcome
-        raise BudgetExceededError(outcome.dimension, outcome.spent, outcome.limit, outcome.source)
+        raise BudgetExceededError(outcome.dimension, outcome.spent, outcome.limit, outcome.source, outcome.need)
 
     # -- settlement ---------------------------------------------------------------------------------------
 
@@ -218,16 +219,14 @@ class MeteredCall:
         """Settles what was consumed (None: nobody knows), and writes it to the journal and the graph's state."""
         usage = self._succeed(reservation, used, seconds)
         self.pay(reservation)
-        if self.journal is not None and (charge := self.ledger.charges.get(reservation.id)) is not None:
-            self.journal.closed(charge)
+        self.note(reservation)
         return usage
 
     async def asucceed(self, reservation: Reservation, used: Consumed | None, seconds: float) -> Usage:
         """Twin of `succeed`."""
         usage = self._succeed(reservation, used, seconds)
         await self.apay(reservation)
-        if self.journal is not None and (charge := self.ledger.charges.get(reservation.id)) is not None:
-            await self.journal.aclosed(charge)
+        await self.anote(reservation)
         return usage
 
     def pay(self, reservation: Reservation) -> None:
@@ -239,6 +238,16 @@ class MeteredCall:
         """Twin of `pay`; at the deadline it no longer waits for a slow pool."""
         if self.leases is not None and (charge := self.ledger.charges.get(reservation.id)) is not None:
             await self.leases.asettle(reservation, charge.usage, self.seconds_left)
+
+    def note(self, reservation: Reservation) -> None:
+        """Notes in the journal what was charged, so that a resume elsewhere does not take the call for a killed one."""
+        if self.journal is not None and (charge := self.ledger.charges.get(reservation.id)) is not None:
+            self.journal.closed(charge)
+
+    async def anote(self, reservation: Reservation) -> None:
+        """Twin of `note`."""
+        if self.journal is not None and (charge := self.ledger.charges.get(reservation.id)) is not None:
+            await self.journal.aclosed(charge)
 
     def _succeed(self, reservation: Reservation, used: Consumed | None, seconds: float) -> Usage:
         if used is None:

@@ -113,6 +113,9 @@ class ServerCounter:
                         return dialect
                 except httpx.HTTPStatusError as error:
                     logger.debug("%s has no %s token counting: %s", self._root, dialect, error)
+                    if error.response.status_code in _NOT_NOW:
+                        self._next_probe = time.monotonic() + _RETRY_SECONDS
+                        return None
                 except (KeyError, ValueError, TypeError) as error:  # an answer of another shape
                     logger.debug("%s answers otherwise than %s: %s", self._root, dialect, error)
                 except httpx.HTTPError as error:
@@ -156,6 +159,8 @@ _LLAMA: Final = "llama.cpp"
 # A count is milliseconds of work. A server that cannot give it in this time is estimated instead.
 _TIMEOUT: Final = httpx.Timeout(3.0, connect=2.0)
 _RETRY_SECONDS: Final = 30.0
+# Of a server that is starting or busy, which says nothing of what it has.
+_NOT_NOW: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 # Services that bill by their own count and have no such endpoint; asking would only leak time.
 _HOSTED: Final = (

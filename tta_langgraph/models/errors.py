@@ -22,6 +22,9 @@ class ContextOverflowError(ModelError, ValueError):
         where: the model.
     """
 
+    nothing_sent = True
+    """Known before anything was sent: such a call costs nothing."""
+
     def __init__(self, prompt_tokens: int | None, context: int | None, where: str) -> None:
         self.prompt_tokens = prompt_tokens
         """Length of the prompt (tokens), or None."""

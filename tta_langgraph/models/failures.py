@@ -7,9 +7,10 @@ other failure may have written the whole completion before it was lost: it is ch
 from __future__ import annotations
 
 import email.utils
+import math
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 RETRYABLE_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
@@ -39,6 +40,8 @@ class Retries:
     """Seconds before the second attempt; doubled for each further one, with jitter."""
     longest: float = 20.0
     """The longest pause in seconds that backoff reaches; a server's Retry-After may ask for more."""
+    patience: float = 60.0
+    """The longest pause in seconds that a server may ask for; a call that it sends further away fails at once."""
 
     def pause(self, attempt: int, failure: Failure) -> float:
         """Seconds to wait after the given attempt (1 for the first)."""
@@ -49,6 +52,8 @@ class Retries:
 
 def classify(error: BaseException) -> Failure:
     """Judges an exception of any client by its status code, its response headers and its name."""
+    if getattr(error, "nothing_sent", False):
+        return Failure(False, True, None, f"not sent: {type(error).__name__}")
     status = _status(error)
     if status is not None:
         return Failure(
@@ -81,15 +86,24 @@ def _status(error: BaseException) -> int | None:
 
 
 def _retry_after(error: BaseException) -> float | None:
+    """What the server asked for; None where it asked for nothing, or for something that is neither number nor date."""
     headers = getattr(getattr(error, "response", None), "headers", None)
     if not isinstance(headers, Mapping):
         return None
-    value = headers.get("retry-after-ms")
-    try:
-        if value is not None:
-            return max(0.0, float(value) / 1000)
-        value = headers.get("retry-after")
-        return None if value is None else max(0.0, float(value))
-    except ValueError:
-        when = email.utils.parsedate_to_datetime(str(value)) if value else None
-        return None if when is None else max(0.0, when.timestamp() - time.time())
+    waits: tuple[tuple[str, Callable[[str], float]], ...] = (
+        ("retry-after-ms", lambda text: float(text) / 1000),
+        ("retry-after", float),
+        ("retry-after", _until),
+    )
+    for name, read in waits:
+        try:
+            seconds = read(str(headers[name]))
+        except (KeyError, TypeError, ValueError, OverflowError):
+            continue
+        if math.isfinite(seconds):
+            return max(0.0, seconds)
+    return None
+
+
+def _until(date: str) -> float:
+    return email.utils.parsedate_to_datetime(date).timestamp() - time.time()

@@ -19,12 +19,14 @@ from tta_langgraph.budget import BudgetTracker
 from tta_langgraph.errors import BudgetExceededError
 from tta_langgraph.ledger import Ledger, Reservation
 from tta_langgraph.models.adapter import Adapter, without_client_retries
+from tta_langgraph.models.asked import asked, granted
 from tta_langgraph.models.call import MeteredCall, current_source
 from tta_langgraph.models.failures import Retries, classify, is_timeout
 from tta_langgraph.models.live import publish_retry
 from tta_langgraph.models.prices import price_for
 from tta_langgraph.models.prompt_count import Counted, PromptCounter
 from tta_langgraph.models.received import Received, habits_of
+from tta_langgraph.models.threads import bounded, in_thread
 from tta_langgraph.models.usage import Consumed, consumed
 from tta_langgraph.pool import SharedPool
 from tta_langgraph.scope import active_pools, current_ledger, running_config, tracker_in_state
@@ -79,7 +81,15 @@ class Meter:
         ledger = self._account(config, tracker)
         if ledger is None:
             return None
-        return self._bounded(ledger, self.prompts.count(messages, **kwargs), kwargs, config, tracker)
+        left = ledger.seconds_left()
+        if math.isinf(left) or not self.prompts.over_network:
+            counted = self.prompts.count(messages, **kwargs)
+        else:
+            try:
+                counted = bounded(lambda: self.prompts.count(messages, **kwargs), left)
+            except TimeoutError as error:
+                raise self._too_late(ledger) from error
+        return self._bounded(ledger, counted, kwargs, config, tracker)
 
     async def aplan(self, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]) -> MeteredCall | None:
         """Twin of `plan`. Counting is part of the call: a server that counts slowly does not outlive the deadline."""
@@ -92,13 +102,15 @@ class Meter:
         try:
             async with asyncio.timeout(None if math.isinf(left) else max(0.0, left)):
                 if "prompts" not in self.__dict__:
-                    await asyncio.to_thread(self._get_ready)
+                    await in_thread(self._get_ready)
                 counted = await self.prompts.acount(messages, **kwargs)
-        except TimeoutError:
-            elapsed, limit = ledger.deadline()
-            source = current_source(self.adapter.name)
-            raise BudgetExceededError("seconds", max(elapsed, limit), limit, source) from None
+        except TimeoutError as error:
+            raise self._too_late(ledger) from error
         return self._bounded(ledger, counted, kwargs, config, tracker)
+
+    def _too_late(self, ledger: Ledger) -> BudgetExceededError:
+        elapsed, limit = ledger.deadline()
+        return BudgetExceededError("seconds", max(elapsed, limit), limit, current_source(self.adapter.name))
 
     def _get_ready(self) -> None:
         """What the first call needs: a counter may ask a server or load a tokenizer, and prices are a large table."""
@@ -118,24 +130,37 @@ class Meter:
         tracker: BudgetTracker | None,
     ) -> MeteredCall:
         adapter = self.adapter
+        wanted = asked(kwargs, adapter.name)
         return MeteredCall.plan(
             ledger,
             counted,
             adapter.name,
-            cap=int(kwargs.get(adapter.cap) or adapter.default_cap or self.default_cap),
-            n=int(kwargs.get("n") or adapter.default_n),
+            cap=wanted.cap or adapter.default_cap or self.default_cap,
+            n=wanted.n or adapter.default_n,
             price=price_for(adapter.name),
             pools=(*active_pools(), *self.pools),
             config=config,
             tracker=tracker,
         )
 
-    def options(self, reservation: Reservation, kwargs: Mapping[str, Any], *, stream: bool = False) -> dict[str, Any]:
-        """The call's options with the cap that was granted: the model cannot write more than is reserved."""
-        options = {**kwargs, self.adapter.cap: reservation.completion_tokens}
-        if stream and self.adapter.stream_usage:
+    def ready(
+        self, reservation: Reservation, kwargs: Mapping[str, Any], *, stream: bool = False
+    ) -> tuple[BaseChatModel, dict[str, Any]]:
+        """The model to call, and the call's options, with the cap that was granted and no other.
+
+        The model cannot write more than is reserved.
+        """
+        adapter, n, cap = self.adapter, reservation.request.n, reservation.completion_tokens
+        options = granted(kwargs, adapter.cap, cap)
+        if adapter.body is not None:
+            options.setdefault("extra_body", adapter.body)
+        if n != (options.get("n") or adapter.own_n):
+            options["n"] = n  # said elsewhere than in the client's own option, from where it was taken
+        if stream and adapter.stream_usage:
             options.setdefault("stream_usage", True)
-        return options
+        if not adapter.cap_is_field:
+            return self.bare, options
+        return self.bare.model_copy(update={adapter.cap: options.pop(adapter.cap)}), options
 
     def gathered(self, call: MeteredCall) -> Received | None:
         """Where a whole answer is gathered that is read as a stream underneath; None where it is not."""
@@ -154,7 +179,9 @@ class Meter:
         """What a call consumed that ended well; None where that was not reported and is not to be counted."""
         if received is not None:
             cap = call.request.completion_tokens
-            used = received.consumed(call.count_text, prompt=call.counted.count, cap=cap)
+            used = received.consumed(
+                call.count_text, prompt=call.counted.count, cap=cap, trusted=self.adapter.exact_usage
+            )
         else:
             assert result is not None
             used = consumed(
@@ -187,7 +214,7 @@ class Meter:
             if self.adapter.exact_usage or self.prompts.is_quick(size):
                 return read()
             async with until_deadline(call):
-                return await asyncio.to_thread(read)
+                return await in_thread(read)
         except TimeoutError:
             return None
         except BaseException as error:
@@ -206,6 +233,7 @@ class Meter:
         """Charges a failed attempt; turns a timeout at the deadline into running out of seconds."""
         exceeded = self._charged(call, reservation, error, begun, received)
         call.pay(reservation)
+        call.note(reservation)
         if exceeded is not None:
             raise exceeded from error
 
@@ -220,6 +248,8 @@ class Meter:
         """Twin of `failed`."""
         exceeded = self._charged(call, reservation, error, begun, received)
         await call.apay(reservation)
+        if isinstance(error, Exception):  # who is cancelled does not wait for a database
+            await call.anote(reservation)
         if exceeded is not None:
             raise exceeded from error
 
@@ -244,7 +274,7 @@ class Meter:
         if not isinstance(error, Exception) or not failure.retryable or attempt >= self.retries.attempts:
             raise error
         pause = self.retries.pause(attempt, failure)
-        if pause >= call.seconds_left:
+        if pause >= call.seconds_left or (failure.retry_after or 0.0) > self.retries.patience:
             raise error
         publish_retry(call.ledger, call.request.source, attempt, error, pause)
         return pause

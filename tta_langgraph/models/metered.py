@@ -10,7 +10,6 @@ import contextlib
 import math
 import time
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
-from contextvars import copy_context
 from functools import cached_property, partial
 from typing import Any, cast, get_args
 
@@ -24,6 +23,7 @@ from pydantic import ConfigDict
 
 from tta_langgraph.errors import ModelError
 from tta_langgraph.models.call import MeteredCall
+from tta_langgraph.models.caller import inside
 from tta_langgraph.models.counting import counter_for
 from tta_langgraph.models.failures import Retries
 from tta_langgraph.models.meter import Lost, Meter, Unreported, until_deadline
@@ -31,8 +31,20 @@ from tta_langgraph.models.reader import Direct, Reader
 from tta_langgraph.models.rebound import rebound
 from tta_langgraph.models.received import Received
 from tta_langgraph.models.sync_loop import run_in_background, stream_in_background
+from tta_langgraph.models.threads import bounded
 from tta_langgraph.pool import SharedPool
 
+_TAKEN_OVER = (
+    "streaming",
+    "callbacks",
+    "tags",
+    "metadata",
+    "name",
+    "output_version",
+    "verbose",
+    "custom_get_token_ids",
+)
+"""Fields by which LangChain treats a model in its own way, wherever it is called."""
 DEFAULT_CAP = 1024
 """Completion cap (tokens per choice) of a call where neither the call nor the model sets one."""
 
@@ -92,7 +104,7 @@ def budgeted(
             lost=lost,
             unreported=unreported,
         )
-        return cast(BudgetedChatModel, inner.bind(**model.kwargs))
+        return cast(BudgetedChatModel, model.model_copy(update={"bound": inner}))
     if not isinstance(model, BaseChatModel):
         raise ModelError(
             f"a {type(model).__name__} is not a chat model",
@@ -109,7 +121,7 @@ def budgeted(
         cache=model.cache,
         rate_limiter=model.rate_limiter,
         disable_streaming=model.disable_streaming,
-        **({"streaming": model.streaming} if "streaming" in model.model_fields_set else {}),  # type: ignore[attr-defined]
+        **{name: getattr(model, name) for name in _TAKEN_OVER if name in model.model_fields_set},
         profile=model.profile,
     )
 
@@ -196,10 +208,11 @@ class BudgetedChatModel(BaseChatModel):
             received = meter.gathered(call)
             try:
                 if received is None:
-                    result = self._call(call, messages, stop, meter.options(reservation, kwargs))
+                    bare, options = meter.ready(reservation, kwargs)
+                    result = self._call(call, bare, messages, stop, options)
                 else:
-                    options = meter.options(reservation, kwargs, stream=True)
-                    for _ in self._chunks(call, messages, stop, options, received):
+                    bare, options = meter.ready(reservation, kwargs, stream=True)
+                    for _ in self._chunks(call, bare, messages, stop, options, received):
                         pass
                     result = generate_from_stream(iter(received.chunks))
             except BaseException as error:
@@ -230,11 +243,11 @@ class BudgetedChatModel(BaseChatModel):
             try:
                 async with until_deadline(call):
                     if received is None:
-                        options = meter.options(reservation, kwargs)
-                        result = await meter.bare._agenerate(messages, stop=stop, **options)
+                        bare, options = meter.ready(reservation, kwargs)
+                        result = await bare._agenerate(messages, stop=stop, **options)
                     else:
-                        options = meter.options(reservation, kwargs, stream=True)
-                        async with Reader(meter.bare._astream(messages, stop=stop, **options), received) as reader:
+                        bare, options = meter.ready(reservation, kwargs, stream=True)
+                        async with Reader(bare._astream(messages, stop=stop, **options), received) as reader:
                             await reader.finish()
                         result = generate_from_stream(iter(received.chunks))
             except BaseException as error:
@@ -248,20 +261,26 @@ class BudgetedChatModel(BaseChatModel):
             return result
 
     def _call(
-        self, call: MeteredCall, messages: list[BaseMessage], stop: list[str] | None, options: dict[str, Any]
+        self,
+        call: MeteredCall,
+        bare: BaseChatModel,
+        messages: list[BaseMessage],
+        stop: list[str] | None,
+        options: dict[str, Any],
     ) -> ChatResult:
         """A sync call that ends at the deadline: by the client's own timeout, else by cancelling its async twin."""
-        bare, left = self.meter.bare, call.seconds_left
+        left, adapter = call.seconds_left, self.meter.adapter
         if math.isinf(left):
             return bare._generate(messages, stop=stop, **options)
-        if self.meter.adapter.takes_timeout:
-            return bare._generate(messages, stop=stop, **{**options, "timeout": max(0.001, left)})
-        if self.meter.adapter.native_async:
+        if adapter.takes_timeout:
+            options["timeout"] = max(0.001, left)
+            if not adapter.server:
+                return bare._generate(messages, stop=stop, **options)
+        elif adapter.native_async:
             return run_in_background(bare._agenerate(messages, stop=stop, **options), timeout=left)
-        # Neither can be cancelled: the answer is awaited in a thread and, at the deadline, no longer waited for.
-        context = copy_context()
-        thread = asyncio.to_thread(context.run, lambda: bare._generate(messages, stop=stop, **options))
-        return run_in_background(thread, timeout=left)
+        # A client's timeout counts from each byte, and some servers send white space while they work; a model without
+        # a timeout cannot be cancelled at all. At the deadline nobody waits for them any more.
+        return bounded(lambda: bare._generate(messages, stop=stop, **options), left)
 
     # -- streams ------------------------------------------------------------------------------------------
 
@@ -280,33 +299,44 @@ class BudgetedChatModel(BaseChatModel):
         if call is None:
             yield from self.inner._stream(messages, stop=stop, run_manager=run_manager, **kwargs)
             return
-        reservation = call.admit()
-        begun = time.perf_counter()
-        received = meter.received(keep=False)
-        try:
-            options = meter.options(reservation, kwargs, stream=True)
-            with contextlib.closing(self._chunks(call, messages, stop, options, received)) as chunks:
-                yield from chunks
-        except GeneratorExit as error:
-            # Who leaves a sync stream may leave chunks behind that nobody has read: charged in full.
-            meter.failed(call, reservation, error, begun)
-            raise
-        except BaseException as error:
-            meter.failed(call, reservation, error, begun, received)
-            raise
-        used = meter.read(call, reservation, partial(meter.consumed, call, None, received))
-        call.succeed(reservation, used, time.perf_counter() - begun)
+        attempt = 0
+        while True:
+            attempt += 1
+            reservation = call.admit()
+            begun = time.perf_counter()
+            received = meter.received(keep=False)
+            try:
+                bare, options = meter.ready(reservation, kwargs, stream=True)
+                with (
+                    inside(reservation),
+                    contextlib.closing(self._chunks(call, bare, messages, stop, options, received)) as chunks,
+                ):
+                    yield from chunks
+            except GeneratorExit as error:
+                # Who leaves a sync stream may leave chunks behind that nobody has read: charged in full.
+                meter.failed(call, reservation, error, begun)
+                raise
+            except BaseException as error:
+                meter.failed(call, reservation, error, begun, received)
+                if received.events:
+                    raise  # what was handed out cannot be taken back
+                time.sleep(meter.pause(call, attempt, error))
+                continue
+            used = meter.read(call, reservation, partial(meter.consumed, call, None, received))
+            call.succeed(reservation, used, time.perf_counter() - begun)
+            return
 
     def _chunks(
         self,
         call: MeteredCall,
+        bare: BaseChatModel,
         messages: list[BaseMessage],
         stop: list[str] | None,
         options: dict[str, Any],
         received: Received,
     ) -> Generator[ChatGenerationChunk, None, None]:
         """The inner model's stream, ended at the deadline: as a task, else by timeout and between chunks."""
-        bare, adapter = self.meter.bare, self.meter.adapter
+        adapter = self.meter.adapter
         limited = not math.isinf(call.seconds_left)
         if limited and adapter.native_async_stream:
             # A client's timeout counts from each chunk; only a task can be ended in the middle of a read.
@@ -342,28 +372,37 @@ class BudgetedChatModel(BaseChatModel):
             async for chunk in self.inner._astream(messages, stop=stop, run_manager=run_manager, **kwargs):
                 yield chunk
             return
-        reservation = await call.aadmit()
-        begun = time.perf_counter()
-        received = meter.received(keep=False)
-        try:
-            source = meter.bare._astream(messages, stop=stop, **meter.options(reservation, kwargs, stream=True))
-            reading = Reader(source, received) if meter.lost == "received" else Direct(source, received)
-            async with reading as chunks:
-                while True:
-                    # The time that the consumer takes between chunks is its own; only waiting is cut short.
-                    async with until_deadline(call):
-                        try:
-                            chunk = await anext(chunks)
-                        except StopAsyncIteration:
-                            break
-                    yield chunk
-        except BaseException as error:
-            await meter.afailed(call, reservation, error, begun, received)
-            raise
-        seconds = time.perf_counter() - begun
-        size = received.characters
-        used = await meter.aread(call, reservation, partial(meter.consumed, call, None, received), size)
-        await call.asucceed(reservation, used, seconds)
+        attempt = 0
+        while True:
+            attempt += 1
+            reservation = await call.aadmit()
+            begun = time.perf_counter()
+            received = meter.received(keep=False)
+            try:
+                bare, options = meter.ready(reservation, kwargs, stream=True)
+                source = bare._astream(messages, stop=stop, **options)
+                reading = Reader(source, received) if meter.lost == "received" else Direct(source, received)
+                with inside(reservation):
+                    async with reading as chunks:
+                        while True:
+                            # The time that the consumer takes between chunks is its own; only waiting is cut short.
+                            async with until_deadline(call):
+                                try:
+                                    chunk = await anext(chunks)
+                                except StopAsyncIteration:
+                                    break
+                            yield chunk
+            except BaseException as error:
+                await meter.afailed(call, reservation, error, begun, received)
+                if received.events or isinstance(error, GeneratorExit):
+                    raise  # what was handed out cannot be taken back
+                await asyncio.sleep(meter.pause(call, attempt, error))
+                continue
+            seconds = time.perf_counter() - begun
+            size = received.characters
+            used = await meter.aread(call, reservation, partial(meter.consumed, call, None, received), size)
+            await call.asucceed(reservation, used, seconds)
+            return
 
 
 def _as_chunks(result: ChatResult) -> Iterator[ChatGenerationChunk]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from langchain_core.messages import BaseMessage
 
 from tta_langgraph.models.counting import SafetyMargin, TokenCounter, counter_for, margin_for
 from tta_langgraph.models.counting_server import ServerCounter
+from tta_langgraph.models.threads import in_thread
 
 SLOW = 0.001
 """Seconds of counting that an event loop is not held up for: beyond it, a thread counts."""
@@ -47,8 +47,9 @@ class PromptCounter:
         self._model = model
         self.counter = counter_for(model)
         """Who counts."""
-        self._over_network = isinstance(self.counter, ServerCounter)
-        self._margin = None if self._over_network else margin_for(model)
+        self.over_network = isinstance(self.counter, ServerCounter)
+        """Counting asks a server, which may take its time."""
+        self._margin = None if self.over_network else margin_for(model)
         self._pace: float | None = None
 
     def count(self, messages: Sequence[BaseMessage], **kwargs: Any) -> Counted:
@@ -60,11 +61,11 @@ class PromptCounter:
         size = sum(len(message.content) for message in messages) + 1_000 * len(kwargs)
         if self.is_quick(size):
             return self._counted(self._timed(size, messages, kwargs))
-        return self._counted(await asyncio.to_thread(self._timed, size, messages, kwargs))
+        return self._counted(await in_thread(lambda: self._timed(size, messages, kwargs)))
 
     def is_quick(self, size: int) -> bool:
         """Whether an event loop may wait for the count of so many characters: never for a server's."""
-        return not self._over_network and self._pace is not None and self._pace * (size + _OVERHEAD) < SLOW
+        return not self.over_network and self._pace is not None and self._pace * (size + _OVERHEAD) < SLOW
 
     def _timed(self, size: int, messages: Sequence[BaseMessage], kwargs: dict[str, Any]) -> int:
         begun = time.perf_counter()

@@ -11,12 +11,13 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from langchain_core.messages import AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk
 
-from tta_langgraph.models.usage import Consumed, from_metadata, written
+from tta_langgraph.models.usage import Consumed, believable, from_metadata, too_few, written
 
 HIDDEN_AT_MOST = 16
 """Tokens that a model may write without showing them (an end of turn, a stop string) and still be known by its text."""
@@ -131,20 +132,27 @@ class Received:
         self.characters += len(text)
         self.longest = max(self.longest, len(text))
 
-    def consumed(self, count: Callable[[str], int], *, prompt: int, cap: int) -> Consumed:
+    def consumed(self, count: Callable[[str], int], *, prompt: int, cap: int, trusted: bool = False) -> Consumed:
         """What a stream that ended consumed: as reported, else counted, with a note that says so.
 
         Args:
             count: counts tokens of a text.
             prompt: prompt tokens as counted before the call.
             cap: the completion cap that was granted.
+            trusted: the model counts by itself and is never doubted.
         """
-        if self.reported is not None:
-            used = from_metadata(self.reported)
+        text = "".join(self.text)
+        used = None if self.reported is None else from_metadata(self.reported)
+        if used is not None and not trusted:
+            used = believable(used, text, prompt)
+            if used is not None and too_few(used, text) and (counted := count(text)) > used.completion:
+                note = f"server reported {used.completion} completion tokens: counted {counted} here"
+                return replace(used, completion=counted, note=note)
+        if used is not None:
             if self.habits is not None:
-                self.habits.learn(self, used.completion, count("".join(self.text)))
+                self.habits.learn(self, used.completion, count(text))
             return used
-        counted = count("".join(self.text))
+        counted = count(text)
         if self.cut:
             # It wrote up to its cap, whatever of that was shown.
             counted = max(counted, cap)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage
@@ -16,6 +16,10 @@ VERY_SUSPICIOUS = 0.5
 """The same for an estimate, where there are several choices: some servers report the first one only."""
 SLACK = 4
 """Tokens by which report and count may differ anyway: end-of-turn tokens, a text cut at another boundary."""
+
+
+LONGEST_TOKEN = 16
+"""Characters per token that hardly any answer reaches; four is usual."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +51,51 @@ def consumed(
         trusted: the model counts by itself and is never doubted.
     """
     reported = _reported(result)
-    several = len(result.generations) > 1
-    if reported is not None and (trusted or not (exact or several)):
+    if reported is not None and trusted:
         return reported
-    counted = sum(count_text(written(generation.message)) for generation in result.generations)
+    several = len(result.generations) > 1
+    texts = [written(generation.message) for generation in result.generations]
+    if reported is not None:
+        reported = believable(reported, "".join(texts), prompt)
+    if reported is not None and not (exact or several or too_few(reported, "".join(texts))):
+        return reported
+    counted = sum(map(count_text, texts))
     if reported is None:
         return Consumed(prompt, counted, 0, "usage not reported: counted here", unreported=True)
     if several and exact and counted > reported.completion:
         # Some servers report one choice of several, and short ones hide behind any tolerance.
-        return Consumed(reported.prompt or prompt, counted, reported.cached, _doubt(reported, counted))
+        return _corrected(reported, counted)
     least = (SUSPICIOUS if exact else VERY_SUSPICIOUS) * counted - SLACK
-    if reported.completion < least:
-        return Consumed(reported.prompt or prompt, counted, reported.cached, _doubt(reported, counted))
-    return reported
+    return _corrected(reported, counted) if reported.completion < least else reported
+
+
+def believable(reported: Consumed, text: str, prompt: int) -> Consumed | None:
+    """A server's report, its prompt replaced by our count where it names none; None where it says nothing.
+
+    Gateways that do not know the usage fill in zeros.
+
+    Args:
+        reported: what the server said.
+        text: everything that it wrote.
+        prompt: prompt tokens as counted before the call.
+    """
+    written_none = reported.completion < 0 or (reported.completion == 0 and text.strip() != "")
+    if reported.prompt > 0:
+        return replace(reported, completion=0) if written_none else reported
+    if written_none:
+        return None
+    return replace(
+        reported, prompt=prompt, cached=0, note=f"server reported {reported.prompt} prompt tokens: counted here"
+    )
+
+
+def too_few(reported: Consumed, text: str) -> bool:
+    """Whether the report is too small for a text of this length, so that counting is worth its time."""
+    return len(text) > LONGEST_TOKEN * reported.completion
+
+
+def _corrected(reported: Consumed, counted: int) -> Consumed:
+    return replace(reported, completion=counted, note=_doubt(reported, counted))
 
 
 def _doubt(reported: Consumed, counted: int) -> str:
