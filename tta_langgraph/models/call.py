@@ -25,7 +25,7 @@ from tta_langgraph.models.call_options import (
     options_here,
     source_of,
 )
-from tta_langgraph.models.caller import Caller
+from tta_langgraph.models.caller import Caller, room_to_wait
 from tta_langgraph.models.failures import classify
 from tta_langgraph.models.leases import Leases
 from tta_langgraph.models.live import stream_charge
@@ -123,7 +123,8 @@ class MeteredCall:
         owner = Caller.sync()
         outcome = self.ledger.try_reserve(self.request, owner)
         if isinstance(outcome, Refusal) and outcome.busy:
-            outcome = self._wait(owner, outcome)
+            with room_to_wait() as owner.patient:
+                outcome = self._wait(owner, outcome) if owner.patient else self.ledger.try_reserve(self.request, owner)
         reservation = self._granted(outcome)
         try:
             if self.leases is not None:
@@ -161,7 +162,7 @@ class MeteredCall:
             raise
         return reservation
 
-    def _wait(self, owner: object, busy: Refusal) -> Reservation | Refusal:
+    def _wait(self, owner: Caller, busy: Refusal) -> Reservation | Refusal:
         arrived = threading.Event()
         box: list[Reservation | Refusal] = []
 
@@ -180,7 +181,7 @@ class MeteredCall:
         leave()
         return box[0] if box else self._too_late(busy)
 
-    async def _await(self, owner: object, busy: Refusal) -> Reservation | Refusal:
+    async def _await(self, owner: Caller, busy: Refusal) -> Reservation | Refusal:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         box: list[Reservation | Refusal] = []

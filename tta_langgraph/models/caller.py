@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -27,13 +28,15 @@ class Caller:
         stops: the event loop that its waiting would stop; None if it would stop none.
     """
 
-    __slots__ = ("inside", "loop", "stops", "who")
+    __slots__ = ("inside", "loop", "patient", "stops", "who")
 
     def __init__(
         self, who: object, loop: asyncio.AbstractEventLoop | None, stops: asyncio.AbstractEventLoop | None
     ) -> None:
         self.who, self.loop, self.stops = who, loop, stops
         self.inside = _inside.get()
+        self.patient = True
+        """False: it waits for nobody, and takes what is left now."""
 
     @classmethod
     def sync(cls) -> Caller:
@@ -49,12 +52,39 @@ class Caller:
 
     def holds(self, reservation: Reservation) -> bool:
         """Whether a reservation cannot settle while this caller waits."""
-        if reservation.id in self.inside:
+        if reservation.id in self.inside or not self.patient:
             return True
         owner = reservation.owner
         if not isinstance(owner, Caller):
             return False
         return owner.who == self.who or (self.stops is not None and owner.loop is self.stops)
+
+
+@contextlib.contextmanager
+def room_to_wait() -> Iterator[bool]:
+    """Whether a sync caller may wait here; counts it among those who do.
+
+    In an async graph, sync nodes run in the threads of asyncio's own pool, and so do small parts of async clients'
+    calls. If every thread of it waited for such a call, none would ever end: the last one must not wait.
+    """
+    global _waiting
+    if not threading.current_thread().name.startswith("asyncio_"):
+        yield True
+        return
+    with _lock:
+        _waiting += 1
+        last = _waiting >= _POOL
+    try:
+        yield not last
+    finally:
+        with _lock:
+            _waiting -= 1
+
+
+_POOL = min(32, (os.cpu_count() or 1) + 4)
+"""Threads that asyncio's own pool has."""
+_lock = threading.Lock()
+_waiting = 0
 
 
 @contextlib.contextmanager
