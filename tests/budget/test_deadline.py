@@ -55,8 +55,9 @@ def test_a_server_that_never_answers_ends_the_episode_with_the_best_answer_so_fa
         assert state["budget"].remaining.seconds == 0
         wait_until(lambda: server.disconnects == 1)
         wait_until(lambda: server.in_flight == 0)
-        left = [thread for thread in threading.enumerate() if thread not in threads and thread.is_alive()]
-        assert [thread for thread in left if "tta" in thread.name or "ThreadPool" in thread.name] == []
+        left = [thread.name for thread in threading.enumerate() if thread not in threads and thread.is_alive()]
+        # One pool of threads serves all calls of the process, and its threads wait for the next one.
+        assert [name for name in left if ("tta" in name and "tta-work" not in name) or "ThreadPool" in name] == []
 
 
 async def test_no_task_is_left_behind() -> None:
@@ -91,6 +92,17 @@ async def test_a_stream_is_cut_off_at_the_deadline_too() -> None:
                 got.append(chunk)
         assert got, "what came before the deadline was passed on"
         wait_until(lambda: server.disconnects == 1)
+
+
+def test_a_sync_call_ends_at_the_deadline_though_white_space_keeps_coming() -> None:
+    # Each byte starts the client's own timeout anew: by that alone the call would end with the answer.
+    working = Reply(text="word " * 9, latency=0, stream_interval=3_600, keep_alive=0.2)
+    with ScriptedServer(script=lambda _: working) as server:
+        model = budgeted(scripted_chat_model(server))
+        with budget_scope(Budget(tokens=5_000, seconds=2)) as scope, pytest.raises(BudgetExceededError) as caught:
+            model.invoke("tell me")
+        assert caught.value.dimension == "seconds"
+        assert scope.ledger.reserved.tokens == 0
 
 
 def test_a_sync_stream_that_stalls_ends_at_the_deadline_though_its_connection_lives() -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
+from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import HumanMessage
 from langchain_core.tools import tool
 from pydantic import BaseModel
 
 from tta_langgraph import Budget, BudgetError, BudgetExceededError, budget_scope, budgeted, events
+from tta_langgraph.budget import Usage
+from tta_langgraph.models.errors import ContextOverflowError
 from tta_langgraph.models.failures import Retries
 from tta_langgraph.testing import Reply, ScriptedServer, scripted_chat_model
 
@@ -118,6 +122,66 @@ def test_a_server_that_reports_only_the_first_choice_is_caught() -> None:
         [charge] = scope.tracker.charges.values()
         assert charge.usage.tokens == server.total
         assert "counted" in charge.note
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("usage", ["zeros", "empty"])
+def test_a_report_of_nothing_is_not_believed(usage: Any, streaming: bool) -> None:
+    with ScriptedServer(script=lambda _: Reply(text="word " * 40, usage=usage)) as server:
+        model = budgeted(scripted_chat_model(server))
+        with budget_scope(Budget(tokens=1_000)) as scope:
+            list(model.stream("x")) if streaming else model.invoke("x")
+        [charge] = scope.tracker.charges.values()
+        assert charge.usage.tokens >= server.total
+        assert "not" in charge.note, "and it says that this was counted here"
+
+
+@pytest.mark.parametrize("wait", ["soon", "60s", "Fri, 99 Foo 2026 00:00:00 GMT", "nan", "1e999"])
+def test_a_retry_after_that_says_nothing_neither_hides_the_failure_nor_keeps_its_reservation(wait: str) -> None:
+    script = [Reply(status=429, headers={"retry-after": wait}), "fine"]
+    with ScriptedServer(script=script) as server:
+        model = budgeted(scripted_chat_model(server), retries=QUICK, max_completion_tokens=900)
+        with budget_scope(Budget(tokens=1_000)) as scope:
+            assert model.invoke("x").text == "fine"
+        assert scope.tracker.usage.tokens == server.total
+        assert scope.ledger.reserved == Usage()
+
+
+def test_a_server_that_sends_its_callers_away_for_an_hour_is_not_waited_for() -> None:
+    with ScriptedServer(script=lambda _: Reply(status=429, headers={"retry-after": "3600"})) as server:
+        with budget_scope(Budget(tokens=1_000)), pytest.raises(Exception, match="429"):
+            budgeted(scripted_chat_model(server), retries=QUICK).invoke("x")
+        assert server.requests == 1
+
+
+async def test_a_stream_that_is_turned_away_is_tried_again_as_long_as_nothing_was_handed_out() -> None:
+    refused = Reply(status=429, headers={"retry-after": "0"})
+    with ScriptedServer(
+        script=[refused, "one two", refused, "three four", Reply(text="five", die_after_tokens=1)]
+    ) as server:
+        model = budgeted(scripted_chat_model(server), retries=QUICK)
+        with budget_scope(Budget(tokens=10_000)) as scope:
+            assert "".join(chunk.text for chunk in model.stream("x")) == "one two"
+            assert "".join([chunk.text async for chunk in model.astream("x")]) == "three four"
+            with pytest.raises(Exception, match=r"peer closed connection|incomplete|error"):
+                list(model.stream("x"))
+        assert server.requests == len(scope.tracker.charges) == 5
+
+
+def test_a_prompt_that_is_known_not_to_fit_costs_nothing() -> None:
+    class Small(BaseChatModel):
+        """A model with a window of its own."""
+
+        @property
+        def _llm_type(self) -> str:
+            return "small"
+
+        def _generate(self, *_: Any, **__: Any) -> Any:
+            raise ContextOverflowError(3_031, 2_048, "small")
+
+    with budget_scope(Budget(tokens=10_000)) as scope, pytest.raises(ContextOverflowError):
+        budgeted(Small()).invoke("a long story")
+    assert scope.tracker.usage.tokens == 0
 
 
 def test_tools_and_structured_output_are_metered_like_any_call() -> None:

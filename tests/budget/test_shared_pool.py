@@ -149,6 +149,26 @@ def test_an_answer_is_not_lost_to_a_database_that_is_away_when_it_comes(tmp_path
     in_the_way.close()
 
 
+def test_a_pool_that_is_named_twice_is_charged_once(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'pool.sqlite'}"
+    with ScriptedServer(script=lambda _: "fine") as server:
+        model = budgeted(scripted_chat_model(server), pools=[SharedPool(url, "team", limit=10_000)])
+        pool = SharedPool(url, "team", limit=10_000)
+        with budget_scope(Budget(tokens=5_000), pools=[pool]), budget_scope(Budget(tokens=4_000), pools=[pool]):
+            model.invoke("x")
+        assert pool.spent()["tokens"] == server.total
+
+
+def test_the_cap_shrinks_to_what_the_pool_has_left(tmp_path: Path) -> None:
+    pool = SharedPool(f"sqlite:///{tmp_path / 'pool.sqlite'}", "team", limit={"tokens": 120, "completion_tokens": 150})
+    with ScriptedServer(script=lambda _: "word " * 500) as server:
+        model = budgeted(scripted_chat_model(server), pools=[pool])
+        model.invoke("x")
+        assert pool.spent()["tokens"] == server.total == 120, "nothing of it is left unused"
+        with pytest.raises(BudgetExceededError, match=r"120 of 120 spent, and at least \d+ needed \(pool 'team'\)"):
+            model.invoke("x")
+
+
 def test_windows_start_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pool = SharedPool(f"sqlite:///{tmp_path / 'pool.sqlite'}", "daily", limit=100, window="day")
     lease = pool.reserve(Usage(prompt_tokens=100))

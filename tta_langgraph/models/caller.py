@@ -13,6 +13,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextvars import ContextVar
+from typing import Any
 
 from tta_langgraph.reservation import Reservation
 
@@ -65,7 +66,8 @@ def room_to_wait() -> Iterator[bool]:
     """Whether a sync caller may wait here; counts it among those who do.
 
     In an async graph, sync nodes run in the threads of asyncio's own pool, and so do small parts of async clients'
-    calls. If every thread of it waited for such a call, none would ever end: the last one must not wait.
+    calls. If every thread of it waited for such a call, none would ever end. So a thread that waits is made up for
+    with another one; where that cannot be, the last one must not wait.
     """
     global _waiting
     if not threading.current_thread().name.startswith("asyncio_"):
@@ -73,16 +75,34 @@ def room_to_wait() -> Iterator[bool]:
         return
     with _lock:
         _waiting += 1
-        last = _waiting >= _POOL
+        pool = _lend_thread()
+        last = pool is None and _waiting >= _POOL
     try:
         yield not last
     finally:
         with _lock:
             _waiting -= 1
+            if pool is not None:
+                pool._max_workers -= 1
 
 
+def _lend_thread() -> Any:
+    """Lets the pool that this thread belongs to have one more; the pool, or None if it has enough or cannot be told."""
+    try:
+        pool: Any = threading.current_thread()._args[0]()  # type: ignore[attr-defined]
+        if pool._max_workers >= _POOL + MOST_LENT:
+            return None
+        pool._max_workers += 1
+        pool._adjust_thread_count()  # for work that is queued already
+    except (AttributeError, IndexError, TypeError):
+        return None
+    return pool
+
+
+MOST_LENT = 256
+"""Threads lent to asyncio's pool at most."""
 _POOL = min(32, (os.cpu_count() or 1) + 4)
-"""Threads that asyncio's own pool has."""
+"""Threads that it has by itself."""
 _lock = threading.Lock()
 _waiting = 0
 

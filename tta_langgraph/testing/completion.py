@@ -108,6 +108,9 @@ class ChatCompletion:
             self._exchange.start_events(200, headers)
             for index in range(len(choices)):
                 self._send_delta(request, index, {"role": "assistant", "content": ""})
+        spaced = not streaming and reply.keep_alive is not None and reply.status == 200
+        if spaced:
+            self._exchange.start_json(200, headers)
         if not await self._decode(request, reply, choices, streaming):
             self._close(request, "error")
             return self._exchange.abort()
@@ -123,7 +126,8 @@ class ChatCompletion:
             self._finish_stream(request, choices, usage if options.get("include_usage") else None)
         else:
             self._close(request, "ok", 200)
-            self._exchange.respond_json(200, self._whole(request, choices, usage), headers)
+            whole = self._whole(request, choices, usage)
+            self._exchange.end_json(whole) if spaced else self._exchange.respond_json(200, whole, headers)
         return None
 
     async def _decode(self, request: LoggedRequest, reply: Reply, choices: Sequence[Choice], streaming: bool) -> bool:
@@ -133,7 +137,7 @@ class ChatCompletion:
         start = time.monotonic()
         for step in range(steps):
             if (wait := start + step * interval - time.monotonic()) > 0:
-                await self._wait(max(wait, TICK), reply.keep_alive if streaming else None)
+                await self._wait(max(wait, TICK), reply.keep_alive, streaming)
             for index, choice in enumerate(choices):
                 if step >= len(choice.pieces):
                     continue
@@ -147,11 +151,11 @@ class ChatCompletion:
                 await asyncio.sleep(0)  # lets a disconnect cancel a stream that has no interval
         return reply.die_after_tokens is None
 
-    async def _wait(self, seconds: float, keep_alive: float | None) -> None:
+    async def _wait(self, seconds: float, keep_alive: float | None, streaming: bool) -> None:
         """Waits for the next token, and says now and then that it does."""
         while keep_alive is not None and seconds > keep_alive:
             await asyncio.sleep(keep_alive)
-            self._exchange.send_comment("still at it")
+            self._exchange.send_comment("still at it") if streaming else self._exchange.send_space()
             seconds -= keep_alive
         await asyncio.sleep(seconds)
 

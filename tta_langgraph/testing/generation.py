@@ -99,6 +99,9 @@ def usage_body(reply: Reply, prompt_tokens: int, choices: Sequence[Choice]) -> d
     """Returns the `usage` object as this reply reports it, or None where it reports none."""
     if reply.usage is False:
         return None
+    if reply.usage in ("zeros", "empty"):
+        names = ("prompt_tokens", "completion_tokens", "total_tokens") if reply.usage == "zeros" else ()
+        return dict.fromkeys(names, 0)
     counts = [len(choice.pieces) for choice in choices]
     completion = sum(counts)
     if reply.usage == "first_choice_only":

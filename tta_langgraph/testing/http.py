@@ -70,6 +70,18 @@ class Exchange:
         """Sends a comment, which clients of server-sent events ignore."""
         self._connection.send(h11.Data(data=f": {text}\n\n".encode()))
 
+    def start_json(self, status: int, headers: Headers = ()) -> None:
+        """Starts a response in JSON that white space may precede."""
+        self._start(status, "application/json", [("transfer-encoding", "chunked"), *headers])
+
+    def send_space(self) -> None:
+        """Sends white space, which parsers of JSON ignore."""
+        self._connection.send(h11.Data(data=b" \n"))
+
+    def end_json(self, value: Any) -> None:
+        """Ends a response in JSON with its value."""
+        self._connection.send(h11.Data(data=json.dumps(value).encode()), h11.EndOfMessage())
+
     def end_events(self) -> None:
         """Ends the response of server-sent events."""
         self._connection.send(h11.EndOfMessage())

@@ -11,8 +11,9 @@ from tta_langgraph.errors import TTAError
 from tta_langgraph.testing.log import LoggedRequest
 from tta_langgraph.testing.tokens import count_tokens
 
-UsageReport = bool | Literal["first_choice_only", "wrong"]
-"""How honest the server's `usage` is: full, none, llama.cpp's habit with n > 1, or half of the truth."""
+UsageReport = bool | Literal["first_choice_only", "wrong", "zeros", "empty"]
+"""How honest the server's `usage` is: full, none, llama.cpp's habit with n > 1, half of the truth, zeros for what
+it does not know, or an object without a figure."""
 
 
 class ScriptError(TTAError, ValueError):
@@ -73,7 +74,8 @@ class Reply:
     tokens_per_event: int = 1
     """Tokens that one event of a stream carries."""
     keep_alive: float | None = None
-    """Seconds between comments in a stream that waits for its next token, as proxies send them; None for none."""
+    """Seconds between signs of life while the server writes, as gateways send them: comments in a stream, white space
+    before a whole answer. None for none."""
     usage: UsageReport = True
     """How usage is reported."""
     cached_tokens: int = 0
