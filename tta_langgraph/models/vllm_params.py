@@ -8,6 +8,7 @@ from typing import Any
 
 from tta_langgraph.errors import ModelError
 from tta_langgraph.models.vllm_tools import forced_schema
+from tta_langgraph.models.vllm_values import check_transport, checked_values
 
 __all__ = ["CallOptions", "sampling_params"]
 
@@ -52,6 +53,7 @@ class CallOptions:
         """
         given = {name: value for name, value in options.items() if value is not None}
         given |= given.pop("extra_body", None) or {}
+        given = checked_values(given, where)
         if given.pop("model", model) != model:
             raise ModelError(
                 "this engine serves one model", where=where, remedy="Make a second ChatVLLM for the other model"
@@ -119,7 +121,7 @@ def sampling_params(options: CallOptions, defaults: Mapping[str, Any], room: int
         stream: whether partial outputs are wanted, as differences.
 
     Raises:
-        ModelError: vLLM refuses the combination.
+        ModelError: vLLM refuses the combination, or its process could not read it.
     """
     from vllm.exceptions import VLLMClientError
     from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
@@ -133,9 +135,11 @@ def sampling_params(options: CallOptions, defaults: Mapping[str, Any], room: int
     try:
         if "structured_outputs" in values:
             values["structured_outputs"] = StructuredOutputsParams(**values["structured_outputs"])
-        return SamplingParams(**values)
+        params = SamplingParams(**values)
     except (TypeError, ValueError, VLLMClientError) as error:
         raise ModelError(f"vLLM refused the sampling options: {error}", where="ChatVLLM") from error
+    check_transport(params)
+    return params
 
 
 def _structured(given: dict[str, Any], where: str) -> dict[str, Any] | None:
@@ -150,7 +154,14 @@ def _structured(given: dict[str, Any], where: str) -> dict[str, Any] | None:
     if kind == "json_object":
         return {"json_object": True}
     if kind == "json_schema":
-        return {"json": response_format["json_schema"]["schema"]}
+        named = response_format.get("json_schema")
+        if not isinstance(named, Mapping) or "schema" not in named:
+            raise ModelError(
+                "response_format has no schema",
+                where=where,
+                remedy='Give {"type": "json_schema", "json_schema": {"name": ..., "schema": {...}}}',
+            )
+        return {"json": named["schema"]}
     raise ModelError(f"response_format of type {kind!r}", where=where, remedy="Use text, json_object or json_schema")
 
 
