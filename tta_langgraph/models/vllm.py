@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, ClassVar
 
@@ -38,6 +38,7 @@ from tta_langgraph.models.vllm_manifest import engine_manifest
 from tta_langgraph.models.vllm_output import OutputReader, StreamReader
 from tta_langgraph.models.vllm_params import CallOptions, sampling_params
 from tta_langgraph.models.vllm_prompt import PromptBuilder
+from tta_langgraph.models.vllm_sources import merged_options
 from tta_langgraph.models.vllm_stats import EngineStats
 
 __all__ = ["ChatVLLM"]
@@ -52,7 +53,8 @@ class ChatVLLM(BaseChatModel):
     Each field below that is an option of sampling can be given per call too, by `bind` or as a keyword argument,
     with the names of OpenAI's API and vLLM's own: `n`, `stop`, `max_tokens`, `logprobs`, `top_logprobs`,
     `response_format`, `structured_outputs`, `min_tokens`, `ignore_eos`, `chat_template_kwargs`, `timeout`, ...;
-    `extra_body` is unpacked, so that a call written for a vLLM server works here unchanged. With
+    `extra_body` is unpacked, so that a call written for a vLLM server works here unchanged. Of several completion
+    caps in a call and in `model_kwargs` the smallest holds; different numbers of samples are refused. With
     `continue_final_message=True` the text of a final `AIMessage` is continued, and the answer is what follows it.
 
     Cancelling the calling task, closing a stream or running into `timeout` aborts the request in the engine.
@@ -240,7 +242,7 @@ class ChatVLLM(BaseChatModel):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        return {"model": self.model, **self._defaults(), "engine_kwargs": self.engine_kwargs}
+        return {"model": self.model, **self._merged({}), "engine_kwargs": self.engine_kwargs}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop or self.stop, **kwargs)
@@ -251,12 +253,12 @@ class ChatVLLM(BaseChatModel):
     def _should_stream(self, *, async_api: bool, run_manager: Any = None, **kwargs: Any) -> bool:
         # LangGraph's "messages" mode turns calls into streams, and a stream has one sample. Whoever asks for a
         # stream of several gets the error of `_submit`.
-        if (kwargs.get("n") or self.n) > 1 and not kwargs.get("stream"):
+        if not kwargs.get("stream") and self._samples(kwargs) > 1:
             return False
         return super()._should_stream(async_api=async_api, run_manager=run_manager, **kwargs)
 
     def _should_use_protocol_streaming(self, *, async_api: bool, run_manager: Any = None, **kwargs: Any) -> bool:
-        if (kwargs.get("n") or self.n) > 1:
+        if self._samples(kwargs) > 1:
             return False
         return super()._should_use_protocol_streaming(async_api=async_api, run_manager=run_manager, **kwargs)
 
@@ -357,12 +359,14 @@ class ChatVLLM(BaseChatModel):
         return token_ids
 
     def _options(self, kwargs: dict[str, Any], stop: list[str] | None = None) -> CallOptions:
-        merged = {**self._defaults(), **kwargs, **({"stop": stop} if stop else {})}
-        return CallOptions.read(merged, model=self.model)
+        return CallOptions.read(self._merged(kwargs | ({"stop": stop} if stop else {})), model=self.model)
 
-    def _defaults(self) -> dict[str, Any]:
+    def _samples(self, kwargs: Mapping[str, Any]) -> int:
+        return int(self._merged(kwargs).get("n") or 1)
+
+    def _merged(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         own = {name: getattr(self, name) for name in _CALL_FIELDS if getattr(self, name) is not None}
-        return {**own, **self.model_kwargs}
+        return merged_options(self.model_kwargs, kwargs, defaults=own)
 
     def _messages(self, messages: LanguageModelInput) -> list[BaseMessage]:
         return self._convert_input(messages).to_messages()

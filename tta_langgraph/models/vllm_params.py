@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tta_langgraph.errors import ModelError
+from tta_langgraph.models.vllm_sources import merged_options
 from tta_langgraph.models.vllm_tools import forced_schema
 from tta_langgraph.models.vllm_values import check_transport, checked_values
 
@@ -51,9 +52,8 @@ class CallOptions:
         Raises:
             ModelError: an option nobody knows, or one out of range.
         """
-        given = {name: value for name, value in options.items() if value is not None}
-        given |= given.pop("extra_body", None) or {}
-        given = checked_values(given, where)
+        merged = merged_options(options, where=where)
+        given = checked_values({name: value for name, value in merged.items() if value is not None}, where)
         if given.pop("model", model) != model:
             raise ModelError(
                 "this engine serves one model", where=where, remedy="Make a second ChatVLLM for the other model"
@@ -69,8 +69,6 @@ class CallOptions:
         top = given.pop("top_logprobs", None)
         top = (top or 0) if given.pop("logprobs", False) or top else None
         sampling = {name: given.pop(name) for name in list(given) if name in _SAMPLING}
-        if "max_completion_tokens" in given:
-            sampling["max_tokens"] = given.pop("max_completion_tokens")
         if structured is not None:
             sampling["structured_outputs"] = structured
         if top is not None:

@@ -31,9 +31,7 @@ def checked_values(options: Mapping[str, Any], where: str) -> dict[str, Any]:
     Raises:
         ModelError: a value of another kind, with the name of the option.
     """
-    return {
-        name: _READERS[name](value, name, where) if name in _READERS else value for name, value in options.items()
-    }
+    return {name: _READERS[name](value, name, where) if name in _READERS else value for name, value in options.items()}
 
 
 def whole_number(value: Any, name: str, where: str) -> int:
@@ -137,5 +135,5 @@ _READERS: dict[str, Callable[[Any, str, str], Any]] = {
     "bad_words": _strings,
     **dict.fromkeys(("stop_token_ids", "allowed_token_ids"), _token_ids),
     "logit_bias": _logit_bias,
-    **dict.fromkeys(("response_format", "structured_outputs", "chat_template_kwargs", "extra_body"), _mapping),
+    **dict.fromkeys(("response_format", "structured_outputs", "chat_template_kwargs"), _mapping),
 }
