@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import copy
+import gc
+import os
+import pickle
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from tta_langgraph.models import vllm_engine
-from tta_langgraph.models.vllm_engine import Engine, EngineLease
+from tta_langgraph.errors import ModelError
+from tta_langgraph.models import vllm_lease
+from tta_langgraph.models.vllm import ChatVLLM
+from tta_langgraph.models.vllm_engine import Engine
+from tta_langgraph.models.vllm_env import engine_environment
+from tta_langgraph.models.vllm_lease import EngineLease
 
 
 class StandIn:
@@ -22,12 +31,17 @@ class StandIn:
 
     def __init__(self) -> None:
         self.shut_down = 0
+        self.ended = threading.Event()
 
     def get_tokenizer(self) -> None:
         return None
 
     def shutdown(self, timeout: float) -> None:
         self.shut_down += 1
+        self.ended.set()
+
+    async def abort(self, request_id: str) -> None:
+        pass
 
 
 @pytest.fixture
@@ -40,8 +54,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[StandIn]:
         return made[-1]
 
     monkeypatch.setattr(Engine, "_start", start)
-    monkeypatch.setattr(vllm_engine, "_engines", {})
-    monkeypatch.setattr(vllm_engine, "_holders", {})
+    monkeypatch.setattr(vllm_lease, "_engines", {})
+    monkeypatch.setattr(vllm_lease, "_holders", {})
     return made
 
 
@@ -74,6 +88,120 @@ def test_a_call_after_closing_starts_a_new_engine(started: list[StandIn]) -> Non
     assert len(started) == 2
 
 
+def test_an_engine_that_nobody_holds_any_more_is_shut_down(started: list[StandIn]) -> None:
+    first, second = ChatVLLM(model="m"), ChatVLLM(model="m")
+    first._lease.engine()
+    second._lease.engine()
+    del first
+    gc.collect()
+    assert second._lease.running() is not None
+    del second
+    gc.collect()
+    assert started[0].ended.wait(timeout=PATIENCE)
+    assert vllm_lease._engines == {}
+
+
+def test_letting_go_while_the_registry_is_locked_waits_for_nothing(started: list[StandIn]) -> None:
+    lease = EngineLease("m", {})
+    lease.engine()
+    with vllm_lease._registry_lock:  # the garbage collector may run at any line, in any thread
+        del lease
+        gc.collect()
+        assert not started[0].shut_down
+    assert started[0].ended.wait(timeout=PATIENCE)
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [copy.copy, copy.deepcopy, lambda model: model.model_copy(), lambda model: pickle.loads(pickle.dumps(model))],
+    ids=["copy", "deepcopy", "model_copy", "pickle"],
+)
+def test_a_copy_has_the_settings_and_a_hold_of_its_own(started: list[StandIn], copied: Any) -> None:
+    model = ChatVLLM(model="m", temperature=0.5, engine_kwargs={"a": 1})
+    engine = model.start()._lease.engine()
+    other = copied(model)
+    assert other._identifying_params == model._identifying_params
+    assert other._lease.running() is None
+    assert other._lease.engine() is engine
+    model.close()
+    assert not started[0].shut_down
+    other.close()
+    assert started[0].shut_down == 1
+
+
+def test_a_copy_with_other_settings_has_another_engine(started: list[StandIn]) -> None:
+    model = ChatVLLM(model="m").start()
+    other = model.model_copy(update={"engine_kwargs": {"a": 1}}).start()
+    assert other._lease.engine() is not model._lease.engine()
+    other.close()
+    model.close()
+
+
+def in_child(code: Any) -> int:
+    """Exit status of a forked process that runs the code; 9 for an error nobody expected."""
+    process = os.fork()
+    if process == 0:
+        status = 9
+        try:
+            status = code()
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_is_told_that_the_engine_is_not_its_own(started: list[StandIn]) -> None:
+    model = ChatVLLM(model="m").start()
+
+    def call() -> int:
+        try:
+            model.invoke("hi", timeout=5)
+        except ModelError as error:
+            return 3 if "forked" in str(error) and error.remedy else 4
+        return 5
+
+    def close_and_start() -> int:
+        model.close()
+        return 3 if len(started) == 1 and model.start() is model and len(started) == 2 else 4
+
+    def exit_handlers() -> int:
+        vllm_lease._close_all()
+        return started[0].shut_down + 3
+
+    assert [in_child(call), in_child(close_and_start), in_child(exit_handlers)] == [3, 3, 3]
+    assert model._lease.running() is not None
+    model.close()
+    assert started[0].shut_down == 1
+
+
+def test_two_engines_that_start_at_once_leave_the_process_as_it_was() -> None:
+    def surroundings() -> Any:
+        main = sys.modules["__main__"]
+        return dict(os.environ), getattr(main, "__file__", None), getattr(main, "__spec__", None)
+
+    before = surroundings()
+    first_in, second_in, first_out = threading.Event(), threading.Event(), threading.Event()
+
+    def first() -> None:
+        with engine_environment({"TTA_TEST_ENGINE": "first"}):
+            first_in.set()
+            second_in.wait(timeout=0.5)  # it comes in only if nothing keeps it out
+        first_out.set()
+
+    def second() -> None:
+        first_in.wait()
+        with engine_environment({"TTA_TEST_ENGINE": "second"}):
+            second_in.set()
+            first_out.wait()
+
+    threads = [threading.Thread(target=start) for start in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert surroundings() == before
+
+
 def test_an_engine_left_open_is_shut_down_when_the_program_ends(tmp_path: Path) -> None:
     script = tmp_path / "program.py"
     script.write_text(PROGRAM)
@@ -81,9 +209,11 @@ def test_an_engine_left_open_is_shut_down_when_the_program_ends(tmp_path: Path) 
     assert done.stdout.split() == ["answered", "shut", "down"], done.stderr
 
 
+PATIENCE = 60.0
 PROGRAM = """
 import time
-from tta_langgraph.models.vllm_engine import Engine, EngineLease
+from tta_langgraph.models.vllm_engine import Engine
+from tta_langgraph.models.vllm_lease import EngineLease
 
 class StandIn:
     output_handler = None

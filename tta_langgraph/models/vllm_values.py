@@ -7,8 +7,9 @@ decode ends the thread that reads requests. Nobody is told, and every caller of 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 from tta_langgraph.errors import ModelError
@@ -40,9 +41,9 @@ def whole_number(value: Any, name: str, where: str) -> int:
     Raises:
         ModelError: anything else.
     """
-    if isinstance(value, Integral | Real) and not isinstance(value, bool) and math.isfinite(value):
-        number = int(value)
-        if number == value and -(2**63) <= number < 2**63:
+    if isinstance(value, Real) and not isinstance(value, bool) and -(2**63) <= value < 2**63:
+        number = math.floor(value)
+        if number == value:
             return number
     raise _refused(value, name, where, "a whole number of 64 bits")
 
@@ -66,7 +67,7 @@ def check_transport(params: Any) -> None:
 
 
 def _number(value: Any, name: str, where: str) -> float:
-    if isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value):
+    if isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= sys.float_info.max:
         return float(value)
     raise _refused(value, name, where, "a finite number")
 
