@@ -257,7 +257,9 @@ class ChatVLLM(BaseChatModel):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        return {"model": self.model, **self._merged({}), "engine_kwargs": self.engine_kwargs}
+        # What LangChain's cache knows an answer by.
+        form = {"chat_template": self.chat_template, "tool_parser": self.tool_parser}
+        return {"model": self.model, **self._merged({}), **form, "engine_kwargs": self.engine_kwargs}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop or self.stop, **kwargs)

@@ -159,8 +159,14 @@ class Engine:
         except (EngineDeadError, EngineGenerateError) as error:
             if self.closed:
                 raise ModelError("the engine was closed while it answered", where=self.model) from error
-            if isinstance(error, EngineDeadError):
-                self._died(self)
+            if isinstance(error, EngineGenerateError) and not self._llm.errored:
+                cause = error.__cause__ or error
+                raise ModelError(
+                    f"vLLM could not take the request: {type(cause).__name__}: {cause}",
+                    where=self.model,
+                    remedy="Check the options of this call; the engine goes on and answers others",
+                ) from error
+            self._died(self)
             raise ModelError(
                 f"the engine failed: {error}",
                 where=self.model,
