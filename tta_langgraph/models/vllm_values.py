@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 from tta_langgraph.errors import ModelError
@@ -41,10 +41,9 @@ def whole_number(value: Any, name: str, where: str) -> int:
     Raises:
         ModelError: anything else.
     """
-    if isinstance(value, Real) and not isinstance(value, bool) and -(2**63) <= value < 2**63:
-        number = math.floor(value)
-        if number == value:
-            return number
+    number = _plain(value)
+    if number is not None and -(2**63) <= number < 2**63 and int(number) == number:
+        return int(number)
     raise _refused(value, name, where, "a whole number of 64 bits")
 
 
@@ -67,9 +66,17 @@ def check_transport(params: Any) -> None:
 
 
 def _number(value: Any, name: str, where: str) -> float:
-    if isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= sys.float_info.max:
-        return float(value)
+    number = _plain(value)
+    if number is not None and abs(number) <= sys.float_info.max:
+        return float(number)
     raise _refused(value, name, where, "a finite number")
+
+
+def _plain(value: Any) -> int | float | None:
+    """Python's own number for one of numpy's, say; None for what is no number, which truth values are not either."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    return int(value) if isinstance(value, Integral) else float(value)
 
 
 def _seconds(value: Any, name: str, where: str) -> float:
