@@ -23,6 +23,7 @@ from tta_langgraph.errors import ModelError
 from tta_langgraph.models.counting_text import CountCache
 from tta_langgraph.models.embedded_counting import EmbeddedCounting, embedded_manifest
 from tta_langgraph.models.embedded_engine import EmbeddedEngine, EngineSettings, shared_engine
+from tta_langgraph.models.embedded_limits import Deadline, Limits, without_caps
 from tta_langgraph.models.embedded_wire import (
     PROVIDER,
     Reply,
@@ -201,10 +202,12 @@ class EmbeddedChatModel(EmbeddedCounting, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        replies, timeout = [], self._timeout(kwargs)
-        for body in self._bodies(messages, stop, kwargs):
+        bodies, engine = self._bodies(messages, stop, kwargs), self.engine
+        engine.start()  # loading is not the call's time
+        replies, deadline = [], self._deadline(kwargs)
+        for body in bodies:
             reply = Reply()
-            with closing(self.engine.events(body, timeout)) as events:
+            with closing(engine.events(body, deadline)) as events:
                 for event in events:
                     reply.add(event)
             replies.append(reply)
@@ -217,11 +220,12 @@ class EmbeddedChatModel(EmbeddedCounting, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        engine = await self._aengine()
-        replies, timeout = [], self._timeout(kwargs)
-        for body in self._bodies(messages, stop, kwargs):
+        bodies, engine = self._bodies(messages, stop, kwargs), await self._aengine()
+        await engine.astart()
+        replies, deadline = [], self._deadline(kwargs)
+        for body in bodies:
             reply = Reply()
-            async with aclosing(engine.aevents(body, timeout)) as events:
+            async with aclosing(engine.aevents(body, deadline)) as events:
                 async for event in events:
                     reply.add(event)
             replies.append(reply)
@@ -236,7 +240,9 @@ class EmbeddedChatModel(EmbeddedCounting, BaseChatModel):
     ) -> Iterator[ChatGenerationChunk]:
         reply = Reply()
         (body,) = self._bodies(messages, stop, {**kwargs, "n": 1})
-        with closing(self.engine.events(body, self._timeout(kwargs))) as events:
+        engine = self.engine
+        engine.start()
+        with closing(engine.events(body, self._deadline(kwargs))) as events:
             for event in events:
                 reply.add(event)
                 if (chunk := chunk_of(event)) is not None:
@@ -250,10 +256,11 @@ class EmbeddedChatModel(EmbeddedCounting, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        engine = await self._aengine()
         reply = Reply()
         (body,) = self._bodies(messages, stop, {**kwargs, "n": 1})
-        async with aclosing(engine.aevents(body, self._timeout(kwargs))) as events:
+        engine = await self._aengine()
+        await engine.astart()
+        async with aclosing(engine.aevents(body, self._deadline(kwargs))) as events:
             async for event in events:
                 reply.add(event)
                 if (chunk := chunk_of(event)) is not None:
@@ -263,33 +270,34 @@ class EmbeddedChatModel(EmbeddedCounting, BaseChatModel):
     def _streaming_disabled(self, **kwargs: Any) -> bool:
         # A stream has one answer. Without this, a streaming callback would silently turn n samples into one.
         # A tool call is known as such only when it is complete.
-        return kwargs.get("n") not in (None, 1) or bool(kwargs.get("tools")) or super()._streaming_disabled(**kwargs)
+        several = Limits.read(kwargs, default=None, where=self.model_name).n > 1
+        return several or bool(kwargs.get("tools")) or super()._streaming_disabled(**kwargs)
 
     def _bodies(
         self, messages: Sequence[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]
-    ) -> Iterator[dict[str, Any]]:
+    ) -> list[dict[str, Any]]:
         """The requests of one call: more samples than the engine decodes together take turns."""
-        params = {**self._defaults(), **kwargs}
+        limits = Limits.read(kwargs, default=self.max_tokens, where=self.model_name)
+        params = without_caps(
+            {**self._defaults(), **kwargs, "extra_body": without_caps(kwargs.get("extra_body") or {})}
+        )
+        params["max_tokens"] = limits.max_tokens
         params["stop"] = stop or params.get("stop")
-        wanted = params.pop("n", None)
-        wanted = 1 if wanted is None else wanted
-        for name, value in (("n", wanted), ("max_tokens", params.get("max_tokens"))):
-            # The engine reads -1 as "without end": a cap that is spent must never turn into that.
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise ModelError(f"{name} must be a positive whole number, not {value!r}", where=self.model_name)
         if not messages:
             raise ModelError("there is no message to answer", where=self.model_name)
-        for first in range(0, wanted, self.parallel):
-            n = min(self.parallel, wanted - first)
+        bodies = []
+        for first in range(0, limits.n, self.parallel):
+            n = min(self.parallel, limits.n - first)
             seed = None if params.get("seed") is None else params["seed"] + first
-            yield request_body(messages, {**params, "seed": seed, "n": n})
+            bodies.append(request_body(messages, {**params, "seed": seed, "n": n}))
+        return bodies
 
     def _defaults(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in _SAMPLING}
 
-    def _timeout(self, kwargs: Mapping[str, Any]) -> float | None:
+    def _deadline(self, kwargs: Mapping[str, Any]) -> Deadline:
         value = kwargs.get("timeout", self.timeout)
-        return None if value is None else float(value)
+        return Deadline.after(None if value is None else float(value))
 
     async def _aengine(self) -> EmbeddedEngine:
         """Finding the weights may download and hash; that is not done on the event loop."""

@@ -24,6 +24,7 @@ from typing import Any, Final, TypeVar
 import httpx
 
 from tta_langgraph.errors import ModelError
+from tta_langgraph.models.embedded_limits import Deadline
 from tta_langgraph.models.errors import ContextOverflowError, ModelTimeoutError, WeightsError
 
 Body = Mapping[str, Any]
@@ -125,12 +126,12 @@ class EmbeddedEngine:
         if not self.running:
             await asyncio.to_thread(self.start)
 
-    def events(self, body: Body, timeout: float | None) -> Generator[dict[str, Any]]:
+    def events(self, body: Body, deadline: Deadline) -> Generator[dict[str, Any]]:
         """Generates; yields the server's events as they come. Closing the iterator stops the generation.
 
         Args:
             body: the request; `stream` is set here.
-            timeout: seconds for the whole call, or None.
+            deadline: when the call, of which this request may be a part, must have ended.
 
         Raises:
             ModelTimeoutError: it took longer.
@@ -138,10 +139,11 @@ class EmbeddedEngine:
             ModelError: the server refused or broke off.
         """
         self.start()
-        deadline = None if timeout is None else time.monotonic() + timeout
-        patience = httpx.Timeout(None, read=timeout, connect=_QUICK)
+        if (left := deadline.left) == 0:
+            raise self._late(deadline.seconds)
+        patience = httpx.Timeout(None, read=left, connect=_QUICK)
         with (
-            self._translated(timeout),
+            self._translated(deadline.seconds),
             httpx.Client(timeout=patience, **self._connection()) as client,
             client.stream("POST", _CHAT, json=_streamed(body)) as reply,
         ):
@@ -149,39 +151,40 @@ class EmbeddedEngine:
                 reply.read()
                 self._checked(reply)
             for line in reply.iter_lines():
-                if deadline is not None and time.monotonic() > deadline:
-                    raise self._late(timeout)
+                if deadline.passed:
+                    raise self._late(deadline.seconds)
                 if (event := self._event(line)) is not None:
                     yield event
 
-    async def aevents(self, body: Body, timeout: float | None) -> AsyncGenerator[dict[str, Any]]:
+    async def aevents(self, body: Body, deadline: Deadline) -> AsyncGenerator[dict[str, Any]]:
         """`events` for an event loop; cancelling the task stops the generation."""
         await self.astart()
-        deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        if deadline.passed:
+            raise self._late(deadline.seconds)
         async with httpx.AsyncClient(timeout=httpx.Timeout(None), **self._connection()) as client:
             request = client.build_request("POST", _CHAT, json=_streamed(body))
-            reply = await self._before(deadline, timeout, client.send(request, stream=True))
+            reply = await self._before(deadline, client.send(request, stream=True))
             try:
                 if reply.status_code != 200:
-                    await self._before(deadline, timeout, reply.aread())
+                    await self._before(deadline, reply.aread())
                     self._checked(reply)
                 lines = reply.aiter_lines()
-                while (line := await self._before(deadline, timeout, anext(lines, None))) is not None:
+                while (line := await self._before(deadline, anext(lines, None))) is not None:
                     if (event := self._event(line)) is not None:
                         yield event
             finally:
                 await reply.aclose()
 
-    async def _before(self, deadline: float | None, timeout: float | None, step: Awaitable[T]) -> T:
+    async def _before(self, deadline: Deadline, step: Awaitable[T]) -> T:
         """Awaits one step. The timeout must not span a `yield`: it would cancel whatever the consumer awaits."""
         try:
-            async with asyncio.timeout_at(deadline):
-                with self._translated(timeout):
+            async with asyncio.timeout(deadline.left):
+                with self._translated(deadline.seconds):
                     return await step
         except ModelTimeoutError:
             raise
         except TimeoutError as error:
-            raise self._late(timeout) from error
+            raise self._late(deadline.seconds) from error
 
     def metrics(self) -> dict[str, float]:
         """The engine's own counters since it was started, e.g. `tokens_predicted_total`."""

@@ -89,8 +89,6 @@ def request_body(messages: Sequence[BaseMessage], params: Mapping[str, Any]) -> 
     body: dict[str, Any] = {"messages": [_wire_message(message) for message in messages]}
     body.update({key: value for key, value in params.items() if value is not None and key not in _NOT_SENT})
     body.update(params.get("extra_body") or {})
-    if (cap := body.pop("max_completion_tokens", None)) is not None:
-        body["max_tokens"] = cap
     if body.get("top_logprobs") is not None or body.get("logprobs"):
         body["logprobs"] = True
         # Asked for none, the engine would leave out the chosen token's own as well.
