@@ -105,6 +105,28 @@ def test_a_forced_tool_call_has_arguments_of_the_right_shape(chat_vllm: ChatVLLM
     assert message.text == ""
 
 
+@pytest.mark.parametrize(
+    "choice",
+    ["any", {"type": "any"}, {"type": "tool", "name": "place"}, {"type": "function", "function": {"name": "place"}}],
+    ids=str,
+)
+def test_a_forced_tool_call_may_be_spelled_as_any_api_does_and_refer_to_definitions(
+    chat_vllm: ChatVLLM, choice: Any
+) -> None:
+    point = {"type": "object", "properties": {"x": {"enum": [7]}}, "required": ["x"], "additionalProperties": False}
+    parameters = {
+        "type": "object",
+        "properties": {"p": {"$ref": "#/$defs/P"}},
+        "required": ["p"],
+        "$defs": {"P": point},
+    }
+    place = {"type": "function", "function": {"name": "place", "parameters": parameters}}
+    bound = chat_vllm.bind_tools([place], tool_choice=choice)
+    for forced in (bound, chat_vllm.bind(tools=[place], tool_choice=choice)):
+        [call] = forced.invoke("Place it.", max_tokens=60, temperature=0).tool_calls
+        assert (call["name"], call["args"]) == ("place", {"p": {"x": 7}})
+
+
 def test_a_tool_the_template_ignores_still_reaches_the_model(chat_vllm: ChatVLLM) -> None:
     bare = chat_vllm.count_prompt_tokens(QUESTION)
     bound = chat_vllm.bind_tools([weather])

@@ -16,7 +16,6 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
-from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from tta_langgraph.errors import ModelError
@@ -34,6 +33,8 @@ from tta_langgraph.models.embedded_wire import (
 )
 from tta_langgraph.models.gguf_header import read_gguf_header
 from tta_langgraph.models.structured import Method, structured_output
+from tta_langgraph.models.tool_choice import choice_of
+from tta_langgraph.models.tool_schema import openai_tool
 from tta_langgraph.models.weights import Progress, ensure_weights
 from tta_langgraph.models.weights_catalog import DEFAULT_WEIGHTS
 
@@ -158,19 +159,13 @@ class EmbeddedChatModel(EmbeddedCounting, BaseChatModel):
 
         Args:
             tools: functions, tools, pydantic classes or OpenAI tool descriptions.
-            tool_choice: `"auto"`, `"none"`, `"any"` (some tool must be called) or a tool's name.
+            tool_choice: `"auto"`, `"none"`, `"any"` (some tool must be called) or a tool's name; or one of these as
+                the dictionary of OpenAI or Anthropic.
             **kwargs: bound as they are.
         """
-        offered = [convert_to_openai_tool(tool) for tool in tools]
-        if isinstance(tool_choice, str) and tool_choice not in _TOOL_CHOICES:
-            if tool_choice not in {tool["function"]["name"] for tool in offered}:
-                raise ModelError(
-                    f"tool_choice names {tool_choice!r}, which is not among the tools", where=self.model_name
-                )
-            tool_choice = {"type": "function", "function": {"name": tool_choice}}
-        if tool_choice is not None:
-            kwargs["tool_choice"] = tool_choice
-        return self.bind(tools=offered, **kwargs)
+        offered = [openai_tool(tool) for tool in tools]
+        choice = choice_of(tool_choice, [tool["function"]["name"] for tool in offered])
+        return self.bind(tools=offered, **({"tool_choice": choice} if choice else {}), **kwargs)
 
     def with_structured_output(
         self,
@@ -367,4 +362,3 @@ def _names(kwargs: Mapping[str, Any]) -> list[str]:
 
 
 _SAMPLING: Final = ("temperature", "top_p", "top_k", "min_p", "seed", "max_tokens", "stop")
-_TOOL_CHOICES: Final = frozenset({"auto", "none", "any", "required"})

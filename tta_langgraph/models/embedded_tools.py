@@ -9,37 +9,33 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from langchain_core.messages.tool import ToolCall, tool_call
+
+from tta_langgraph.models.tool_choice import choice_of, is_forced
+from tta_langgraph.models.tool_schema import forced_call
 
 
 def require_call(body: dict[str, Any]) -> None:
     """Turns `tool_choice` into what the engine enforces; changes the request in place.
 
-    `any` and `required` allow every tool, a named choice that one alone. Anything else is left as it is.
+    A required call allows every tool, a named choice that one alone.
+
+    Raises:
+        ModelError: the choice is not understood, or names a tool that is not offered.
     """
-    choice, tools = body.get("tool_choice"), list(body.get("tools") or ())
-    named = choice.get("function", {}).get("name") if isinstance(choice, Mapping) else None
-    if not tools or not (named or choice in _FORCED):
+    tools = list(body.get("tools") or ())
+    choice = choice_of(body.pop("tool_choice", None), [tool["function"]["name"] for tool in tools])
+    if not tools or choice is None:
         return
-    allowed = [tool["function"] for tool in tools if named in (None, tool["function"]["name"])]
-    forms = [
-        {
-            "type": "object",
-            "properties": {
-                "name": {"const": function["name"]},
-                "arguments": function.get("parameters") or {"type": "object"},
-            },
-            "required": ["name", "arguments"],
-            "additionalProperties": False,
-        }
-        for function in allowed
-    ]
-    schema = forms[0] if len(forms) == 1 else {"anyOf": forms}
+    if not is_forced(choice):
+        body["tool_choice"] = choice
+        return
+    call, definitions = forced_call(tools, choice)
+    schema = {**call, **({"$defs": definitions} if definitions else {})}
     body["response_format"] = {"type": "json_schema", "json_schema": {"name": "call", "schema": schema}}
-    del body["tool_choice"]
 
 
 def calls_in_text(text: str, offered: Sequence[str]) -> list[ToolCall]:
@@ -67,5 +63,4 @@ def calls_in_text(text: str, offered: Sequence[str]) -> list[ToolCall]:
     return calls
 
 
-_FORCED: Final = ("any", "required", True)
 _FENCE: Final = re.compile(r"^(?:```(?:json)?|<tool_call>)\s*(.*?)\s*(?:```|</tool_call>)$", re.DOTALL)

@@ -26,12 +26,13 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
-from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 from tta_langgraph.errors import ModelError
 from tta_langgraph.models.errors import ContextOverflowError
 from tta_langgraph.models.structured import Method, structured_output
+from tta_langgraph.models.tool_choice import choice_of
+from tta_langgraph.models.tool_schema import openai_tool
 from tta_langgraph.models.vllm_bridge import aoutputs, outputs, wait
 from tta_langgraph.models.vllm_engine import Engine
 from tta_langgraph.models.vllm_lease import EngineLease
@@ -198,7 +199,7 @@ class ChatVLLM(BaseChatModel):
 
     def get_num_tokens_from_messages(self, messages: Sequence[BaseMessage], tools: Sequence[Any] | None = None) -> int:
         """LangChain's name for `count_prompt_tokens`."""
-        converted = [convert_to_openai_tool(tool) for tool in tools] if tools else None
+        converted = [openai_tool(tool) for tool in tools] if tools else None
         return self.count_prompt_tokens(list(messages), tools=converted)
 
     # --- binding ----------------------------------------------------------------------------------------------
@@ -215,13 +216,12 @@ class ChatVLLM(BaseChatModel):
         Args:
             tools: anything LangChain takes for a tool.
             tool_choice: `auto` (default); `any`, `required` or True to force a call; a name to force that tool;
-                `none`. A forced call is made by guided decoding, so its arguments follow the schema.
+                `none`; or one of these as the dictionary of OpenAI or Anthropic. A forced call is made by guided
+                decoding, so its arguments follow the schema.
             kwargs: further options, such as `parallel_tool_calls=False`.
         """
-        converted = [convert_to_openai_tool(tool) for tool in tools]
-        choice = tool_choice["function"]["name"] if isinstance(tool_choice, dict) else tool_choice
-        if choice in ("any", True):
-            choice = "required"
+        converted = [openai_tool(tool) for tool in tools]
+        choice = choice_of(tool_choice, [tool["function"]["name"] for tool in converted])
         return super().bind(tools=converted, **({"tool_choice": choice} if choice else {}), **kwargs)
 
     def with_structured_output(

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tta_langgraph.errors import ModelError
+from tta_langgraph.models.tool_choice import choice_of, is_forced
+from tta_langgraph.models.tool_schema import openai_tool
 from tta_langgraph.models.vllm_sources import merged_options
 from tta_langgraph.models.vllm_tools import forced_schema
 from tta_langgraph.models.vllm_values import check_transport, checked_values
@@ -60,12 +62,13 @@ class CallOptions:
             )
         for ignored in _IGNORED:
             given.pop(ignored, None)
-        tools, choice = given.pop("tools", None), given.pop("tool_choice", "auto")
+        tools = [openai_tool(tool) for tool in given.pop("tools", ())] or None
+        choice = choice_of(given.pop("tool_choice", None), [tool["function"]["name"] for tool in tools or ()])
         parallel = given.pop("parallel_tool_calls", True)
         structured = _structured(given, where)
-        forced = bool(tools) and choice not in ("auto", "none")
-        if forced:
-            structured = {"json": forced_schema(tools or (), choice, parallel=parallel)}
+        forced = bool(tools) and is_forced(choice)
+        if tools and choice is not None and forced:
+            structured = {"json": forced_schema(tools, choice, parallel=parallel)}
         top = given.pop("top_logprobs", None)
         top = (top or 0) if given.pop("logprobs", False) or top else None
         sampling = {name: given.pop(name) for name in list(given) if name in _SAMPLING}

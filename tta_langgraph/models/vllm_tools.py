@@ -13,6 +13,8 @@ from langchain_core.messages import InvalidToolCall, ToolCall
 from langchain_core.messages.tool import invalid_tool_call, tool_call
 
 from tta_langgraph.errors import ModelError
+from tta_langgraph.models.tool_choice import choice_of
+from tta_langgraph.models.tool_schema import forced_call
 
 __all__ = ["ParsedText", "forced_schema", "hermes_instructions", "parse_forced", "parse_text", "safe_prefix"]
 
@@ -42,26 +44,9 @@ def forced_schema(tools: Tools, choice: str, *, parallel: bool) -> dict[str, Any
     Raises:
         ModelError: `choice` names no tool.
     """
-    functions = [tool["function"] for tool in tools]
-    if choice != "required":
-        functions = [one for one in functions if one["name"] == choice]
-        if not functions:
-            names = ", ".join(tool["function"]["name"] for tool in tools)
-            raise ModelError(f"no tool is called {choice!r}", where="tool_choice", remedy=f"Choose from: {names}")
-    calls = [
-        {
-            "type": "object",
-            "properties": {
-                "name": {"type": "string", "enum": [one["name"]]},
-                # A schema that lists no property allows any, and a small model then never stops inventing them.
-                "arguments": {"type": "object", "additionalProperties": False, **(one.get("parameters") or {})},
-            },
-            "required": ["name", "arguments"],
-            "additionalProperties": False,
-        }
-        for one in functions
-    ]
-    schema = {"type": "array", "minItems": 1, "items": calls[0] if len(calls) == 1 else {"anyOf": calls}}
+    choice_of(choice, [tool["function"]["name"] for tool in tools])
+    call, definitions = forced_call(tools, choice)
+    schema = {"type": "array", "minItems": 1, "items": call, **({"$defs": definitions} if definitions else {})}
     return schema if parallel and choice == "required" else {**schema, "maxItems": 1}
 
 
