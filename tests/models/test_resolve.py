@@ -49,6 +49,16 @@ def test_an_address_is_a_server_and_its_fragment_the_model() -> None:
             resolve_model(f"{server.base_url}#other")
 
 
+def test_the_address_of_a_file_is_a_file_whatever_its_query() -> None:
+    model = resolve_model("https://example.org/my-model.gguf?download=true")
+    assert isinstance(model, EmbeddedChatModel)
+
+
+def test_an_address_that_cannot_be_read_is_one_clear_error() -> None:
+    with pytest.raises(ModelError, match="no address"):
+        resolve_model("http://[::1")
+
+
 def test_a_provider_is_left_to_langchain(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("langchain_openai", reason="langchain-openai is not installed")
     monkeypatch.setenv("OPENAI_API_KEY", "none")

@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import SplitResult, urlsplit
 
 from langchain_core.language_models import BaseChatModel
 
@@ -61,7 +62,17 @@ def _embedded(text: str, options: dict[str, Any]) -> BaseChatModel:
 
 
 def _is_file(text: str) -> bool:
-    return text.partition("#")[0].lower().endswith(".gguf")
+    address = text.partition("#")[0]
+    if "://" in address:  # a download often has a query after the path
+        address = _parts(address).path
+    return address.lower().endswith(".gguf")
+
+
+def _parts(address: str) -> SplitResult:
+    try:
+        return urlsplit(address)
+    except ValueError as error:
+        raise ModelError(f"this is no address: {error}", where=address, remedy=_FORMS) from error
 
 
 def _file(text: str, options: dict[str, Any]) -> BaseChatModel:
