@@ -19,6 +19,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from langgraph.checkpoint.memory import InMemorySaver
 
 from tta_langgraph.budget import Charge, Usage
+from tta_langgraph.journal_saver import SaverAccess, Unreachable, on_event_loop
 from tta_langgraph.ledger import Ledger, Reservation
 
 CHANNEL = "__tta_journal__"
@@ -57,15 +58,15 @@ class Journal:
 
     def opened(self, reservation: Reservation) -> None:
         """Writes an open reservation down, before the call is made."""
-        self.checkpointer.put_writes(self.config, [self._open(reservation)], f"{reservation.id}:open")  # type: ignore[arg-type]
+        self._write(self._open(reservation), f"{reservation.id}:open")
 
     def closed(self, charge: Charge) -> None:
         """Writes down what the call consumed."""
-        self.checkpointer.put_writes(self.config, [self._closed(charge)], f"{charge.id}:closed")  # type: ignore[arg-type]
+        self._write(self._closed(charge), f"{charge.id}:closed")
 
     def recover(self) -> list[Charge]:
         """The charges of calls that a dead process made since the last checkpoint."""
-        return self._charges(self.checkpointer.get_tuple(self.config))  # type: ignore[arg-type]
+        return self._charges(self._saver.call("get_tuple", self.config))
 
     def recover_once(self, ledger: Ledger) -> None:
         """Takes over, before a ledger's first call in this process, what a dead one charged; again if that fails.
@@ -73,24 +74,26 @@ class Journal:
         Sister calls wait until it is known. Only a sync call on an event loop does not: the loop may be the one that
         reads.
         """
-        if not ledger.recovered and ledger.recovering.acquire(blocking=not _on_event_loop()):
+        if not ledger.recovered and ledger.recovering.acquire(blocking=not on_event_loop()):
             try:
                 if not ledger.recovered:
                     self._take_over(self.recover(), ledger)
+            except Unreachable as why:
+                self._saver.warn(why)
             finally:
                 ledger.recovering.release()
 
     async def aopened(self, reservation: Reservation) -> None:
         """Twin of `opened`."""
-        await self.checkpointer.aput_writes(self.config, [self._open(reservation)], f"{reservation.id}:open")  # type: ignore[arg-type]
+        await self._awrite(self._open(reservation), f"{reservation.id}:open")
 
     async def aclosed(self, charge: Charge) -> None:
         """Twin of `closed`."""
-        await self.checkpointer.aput_writes(self.config, [self._closed(charge)], f"{charge.id}:closed")  # type: ignore[arg-type]
+        await self._awrite(self._closed(charge), f"{charge.id}:closed")
 
     async def arecover(self) -> list[Charge]:
         """Twin of `recover`."""
-        return self._charges(await self.checkpointer.aget_tuple(self.config))  # type: ignore[arg-type]
+        return self._charges(await self._saver.acall("get_tuple", self.config))
 
     async def arecover_once(self, ledger: Ledger) -> None:
         """Twin of `recover_once`."""
@@ -101,8 +104,27 @@ class Journal:
             try:
                 if not ledger.recovered:
                     self._take_over(await self.arecover(), ledger)
+            except Unreachable as why:
+                self._saver.warn(why)
+                return
             finally:
                 ledger.recovering.release()
+
+    @property
+    def _saver(self) -> SaverAccess:
+        return SaverAccess(self.checkpointer)
+
+    def _write(self, entry: tuple[str, dict[str, Any]], task: str) -> None:
+        try:
+            self._saver.call("put_writes", self.config, [entry], task)
+        except Unreachable as why:
+            self._saver.warn(why)
+
+    async def _awrite(self, entry: tuple[str, dict[str, Any]], task: str) -> None:
+        try:
+            await self._saver.acall("put_writes", self.config, [entry], task)
+        except Unreachable as why:
+            self._saver.warn(why)
 
     def _take_over(self, charges: Iterable[Charge], ledger: Ledger) -> None:
         # What this process has in flight is open in the journal too, and is no dead one's.
@@ -140,11 +162,3 @@ class Journal:
         if found:
             _log.info("recovered %d charges of an interrupted run from its checkpoint", len(found))
         return list(found.values())
-
-
-def _on_event_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
