@@ -5,6 +5,8 @@ our own; LangGraph keeps such writes and applies only those of its own tasks. So
 state survives, and needs no further store. Entries are plain dictionaries: every serializer accepts them.
 
 A call that is open in the journal and was never closed is charged in full on resume: nobody knows how far it came.
+Every invocation of the graph reads the journal before its first call, for another process may have worked on the thread
+since this one last did.
 """
 
 from __future__ import annotations
@@ -15,18 +17,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 
-from tta_langgraph.budget import Charge, Usage
+from tta_langgraph.budget import Charge
+from tta_langgraph.journal_past import CHANNEL, Past
 from tta_langgraph.journal_saver import SaverAccess, Unreachable, on_event_loop
 from tta_langgraph.ledger import Ledger, Reservation
 
-CHANNEL = "__tta_journal__"
-"""Name under which entries are written; no graph has a channel of this name."""
-
 _RECOVERY_POLL = 0.005
 """Seconds between looks at whether a sister call has read the journal."""
+_KEPT_READERS = 1024
+"""Invocations remembered per ledger; a budget scope may be around many at a time."""
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +43,8 @@ class Journal:
     """Address of the root checkpoint: thread, empty namespace, checkpoint id."""
     episode: str
     """Only entries of this episode are read back."""
+    run: object | None = None
+    """LangGraph's own object for this invocation of the root graph; a resume has another."""
 
     @classmethod
     def of(cls, config: Mapping[str, Any] | None, episode: str) -> Journal | None:
@@ -54,29 +58,33 @@ class Journal:
         if root is None or thread is None:
             return None
         address = {"configurable": {"thread_id": thread, "checkpoint_ns": "", "checkpoint_id": root}}
-        return cls(checkpointer, address, episode)
+        return cls(checkpointer, address, episode, getattr(configurable.get("__pregel_runtime"), "control", None))
 
     def opened(self, reservation: Reservation) -> None:
         """Writes an open reservation down, before the call is made."""
+        self._note_own(reservation)
         self._write(self._open(reservation), f"{reservation.id}:open")
 
     def closed(self, charge: Charge) -> None:
-        """Writes down what the call consumed."""
+        """Writes down what the call consumed; to repeat it is harmless."""
         self._write(self._closed(charge), f"{charge.id}:closed")
 
     def recover(self) -> list[Charge]:
-        """The charges of calls that a dead process made since the last checkpoint."""
-        return self._charges(self._saver.call("get_tuple", self.config))
+        """The charges that other processes made and no stored state need know of."""
+        past = Past(self.episode, self.config)
+        while (address := past.next) is not None:
+            past.take(self._saver.call("get_tuple", address))
+        return past.charges
 
     def recover_once(self, ledger: Ledger) -> None:
-        """Takes over, before a ledger's first call in this process, what a dead one charged; again if that fails.
+        """Takes over, before a ledger's first call in an invocation, what others charged; again if that fails.
 
         Sister calls wait until it is known. Only a sync call on an event loop does not: the loop may be the one that
         reads.
         """
-        if not ledger.recovered and ledger.recovering.acquire(blocking=not on_event_loop()):
+        if not self._known(ledger) and ledger.recovering.acquire(blocking=not on_event_loop()):
             try:
-                if not ledger.recovered:
+                if not self._known(ledger):
                     self._take_over(self.recover(), ledger)
             except Unreachable as why:
                 self._saver.warn(why)
@@ -85,6 +93,7 @@ class Journal:
 
     async def aopened(self, reservation: Reservation) -> None:
         """Twin of `opened`."""
+        self._note_own(reservation)
         await self._awrite(self._open(reservation), f"{reservation.id}:open")
 
     async def aclosed(self, charge: Charge) -> None:
@@ -93,16 +102,19 @@ class Journal:
 
     async def arecover(self) -> list[Charge]:
         """Twin of `recover`."""
-        return self._charges(await self._saver.acall("get_tuple", self.config))
+        past = Past(self.episode, self.config)
+        while (address := past.next) is not None:
+            past.take(await self._saver.acall("get_tuple", address))
+        return past.charges
 
     async def arecover_once(self, ledger: Ledger) -> None:
         """Twin of `recover_once`."""
-        while not ledger.recovered:
+        while not self._known(ledger):
             if not ledger.recovering.acquire(blocking=False):
                 await asyncio.sleep(_RECOVERY_POLL)
                 continue
             try:
-                if not ledger.recovered:
+                if not self._known(ledger):
                     self._take_over(await self.arecover(), ledger)
             except Unreachable as why:
                 self._saver.warn(why)
@@ -126,11 +138,25 @@ class Journal:
         except Unreachable as why:
             self._saver.warn(why)
 
+    def _note_own(self, reservation: Reservation) -> None:
+        reservation.ledger.opened.add(reservation.id)
+
+    def _known(self, ledger: Ledger) -> bool:
+        return self._reader in ledger.recovered
+
+    @property
+    def _reader(self) -> object:
+        return self.run if self.run is not None else self.config["configurable"]["checkpoint_id"]
+
     def _take_over(self, charges: Iterable[Charge], ledger: Ledger) -> None:
-        # What this process has in flight is open in the journal too, and is no dead one's.
-        alive = {reservation.id for reservation in ledger.in_flight}
-        ledger.absorb([charge for charge in charges if charge.id not in alive])
-        ledger.recovered = True
+        # Of the calls that this process opened it knows all: the charge, or that they are in flight or never began.
+        found = [charge for charge in charges if charge.id not in ledger.opened and charge.id not in ledger.charges]
+        if found:
+            _log.info("recovered %d charges of an interrupted run from its checkpoints", len(found))
+        ledger.absorb(found)
+        ledger.recovered[self._reader] = None
+        while len(ledger.recovered) > _KEPT_READERS:
+            del ledger.recovered[next(iter(ledger.recovered))]
 
     def _open(self, reservation: Reservation) -> tuple[str, dict[str, Any]]:
         charge = Charge(
@@ -144,21 +170,3 @@ class Journal:
 
     def _closed(self, charge: Charge) -> tuple[str, dict[str, Any]]:
         return CHANNEL, {"state": "closed", "episode": self.episode, "charge": asdict(charge)}
-
-    def _charges(self, saved: CheckpointTuple | None) -> list[Charge]:
-        writes: Iterable[tuple[str, str, Any]] = (saved.pending_writes or ()) if saved is not None else ()
-        found: dict[str, Charge] = {}
-        closed: set[str] = set()
-        for _, channel, entry in writes:
-            if channel != CHANNEL or entry["episode"] != self.episode:
-                continue
-            fields = dict(entry["charge"])
-            charge = Charge(**{**fields, "usage": Usage(**fields["usage"])})
-            if entry["state"] == "closed":
-                closed.add(charge.id)
-                found[charge.id] = charge
-            elif charge.id not in closed:
-                found.setdefault(charge.id, charge)
-        if found:
-            _log.info("recovered %d charges of an interrupted run from its checkpoint", len(found))
-        return list(found.values())

@@ -74,10 +74,12 @@ class Ledger:
         self.episode = tracker.episode
         self.budget: Budget = tracker.budget
         self.now = now
-        self.recovered = False
-        """Whether the journal of an earlier, killed process was read."""
+        self.recovered: dict[object, None] = {}
+        """The invocations of the graph that have read the journal, for what other processes charged before them."""
         self.recovering = threading.Lock()
         """Held by who reads it."""
+        self.opened: set[str] = set()
+        """Ids of the calls that this process wrote into the journal: what they cost is known here."""
         self.charges: dict[str, Charge] = {}
         self.lineage: tuple[Ledger, ...] = (self,) if parent is None else (*parent.lineage, self)
         """This ledger and its ancestors, outermost first."""

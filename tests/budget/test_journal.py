@@ -14,7 +14,7 @@ import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.sqlite import SqliteSaver
 
-from tta_langgraph.budget import Budget, BudgetTracker
+from tta_langgraph.budget import Budget, BudgetTracker, Usage
 from tta_langgraph.journal import Journal
 from tta_langgraph.ledger import Ledger, Request, Reservation
 
@@ -105,3 +105,27 @@ async def test_a_sync_call_on_the_event_loop_does_not_wait_for_the_loop_itself(
     monkeypatch.setattr(journal.checkpointer, "aget_tuple", slowly)
     await journal.arecover_once(resumed)
     assert resumed.charges.keys() == {killed}, "what is in flight here was not killed"
+
+
+async def test_a_call_that_was_turned_away_costs_elsewhere_what_it_cost_here(journal: Journal) -> None:
+    here = ledger(journal)
+    held = here.try_reserve(Request(prompt_tokens=10, completion_tokens=50, model_calls=1), object())
+    assert isinstance(held, Reservation)
+    journal.opened(held)
+    charge = held.settle(Usage(model_calls=1), "failed: 503")
+    assert charge is not None
+    journal.closed(charge)
+    await journal.aclosed(charge)  # again, and by the other way: harmless
+    elsewhere = ledger(journal)
+    journal.recover_once(elsewhere)
+    assert elsewhere.charges == {held.id: charge}
+
+
+def test_a_call_that_was_written_down_and_never_began_is_no_killed_one_for_its_own_process(journal: Journal) -> None:
+    here = ledger(journal)
+    held = here.try_reserve(Request(prompt_tokens=10, completion_tokens=50, model_calls=1), object())
+    assert isinstance(held, Reservation)
+    journal.opened(held)
+    held.release()
+    journal.recover_once(here)
+    assert here.spent.tokens == 0
