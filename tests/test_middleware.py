@@ -9,7 +9,12 @@ from typing import Any
 
 import pytest
 from langchain.agents import create_agent
-from langchain.agents.middleware import HumanInTheLoopMiddleware
+from langchain.agents.middleware import (
+    HumanInTheLoopMiddleware,
+    ModelFallbackMiddleware,
+    ModelRequest,
+    wrap_model_call,
+)
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
@@ -306,3 +311,48 @@ def test_the_last_message_is_an_answer_of_the_assistant_whatever_happens(server:
     assert isinstance(state["messages"][-1], AIMessage)
     assert state["messages"][-1].text
     assert server.requests == 0
+
+
+def test_a_question_whose_first_call_failed_leaves_its_clock_to_nobody(server: ScriptedServer) -> None:
+    server.use([Reply(status=400), Reply("Ten."), Reply("Ten.")])
+    agent = create_agent(
+        scripted_chat_model(server), [], middleware=[BudgetMiddleware(9_000)], checkpointer=InMemorySaver()
+    )
+    config: Any = {"configurable": {"thread_id": "1"}}
+    with pytest.raises(Exception, match="400"):
+        agent.invoke(ASK, config)
+    failed = agent.get_state(config).values["budget"]
+    second = agent.invoke(ASK, config)["budget"]
+    assert second.episode != failed.episode
+    assert second.started > failed.started
+    given = agent.invoke({**ASK, "budget": Budget(tokens=8_000)}, config)["budget"]
+    assert given.budget.tokens == 8_000, "the input's budget still wins"
+
+
+# -- other middleware ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("position", ["before", "after"])
+@pytest.mark.parametrize("kind", ["fallback", "override", "assignment"])
+@pytest.mark.filterwarnings("ignore:Direct attribute assignment")
+def test_a_model_that_other_middleware_puts_in_is_under_the_budget_as_well(
+    server: ScriptedServer, position: str, kind: str
+) -> None:
+    server.use(lambda request: Reply(status=400) if request.params["model"] == "scripted" else Reply("word " * 300))
+    other = scripted_chat_model(server, model="other")
+
+    @wrap_model_call
+    def override(request: ModelRequest[Any], handler: Any) -> Any:
+        return handler(request.override(messages=request.messages).override(model=other))
+
+    @wrap_model_call
+    def assignment(request: ModelRequest[Any], handler: Any) -> Any:
+        request.model = other
+        return handler(request)
+
+    inner = {"fallback": ModelFallbackMiddleware(other), "override": override, "assignment": assignment}[kind]
+    guard = BudgetMiddleware(100)
+    middleware: Any = [guard, inner] if position == "before" else [inner, guard]
+    state = create_agent(scripted_chat_model(server), [], middleware=middleware).invoke(ASK)
+    assert 0 < server.total <= 100
+    assert state["budget"].usage.tokens == server.total

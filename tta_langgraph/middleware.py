@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, Literal, NotRequired, TypeVar
 
 from langchain.agents.middleware import AgentMiddleware, AgentState, ExtendedModelResponse, ModelRequest, ModelResponse
-from langchain.agents.middleware.types import hook_config
+from langchain.agents.middleware.types import PrivateStateAttr, hook_config
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import Runnable
 from langgraph.errors import GraphBubbleUp
@@ -22,8 +22,8 @@ from tta_langgraph.decision import Policy
 from tta_langgraph.errors import BudgetError, BudgetExceededError
 from tta_langgraph.ledger import Ledger, Refusal, Request, Reservation
 from tta_langgraph.middleware_answers import AnswerReview
+from tta_langgraph.middleware_request import BudgetedRequest
 from tta_langgraph.models.call import CallOptions, call_options
-from tta_langgraph.models.metered import budgeted
 from tta_langgraph.scope import current_ledger, running_config, save_to_state
 from tta_langgraph.shown_budget import budget_block
 from tta_langgraph.state import Candidate, Decision, merge_candidates, merge_decisions
@@ -44,6 +44,8 @@ class BudgetAgentState(AgentState[Any]):
     """What the policy decided about them."""
     stop_reason: NotRequired[str]
     """`stop`, `abstain`, `exhausted: <dimension>`, or empty while the agent works."""
+    last_episode: NotRequired[Annotated[str, PrivateStateAttr]]
+    """The episode of the last question on this thread, answered or not."""
 
 
 class BudgetMiddleware(AgentMiddleware[BudgetAgentState, Any, Any]):
@@ -121,11 +123,16 @@ class BudgetMiddleware(AgentMiddleware[BudgetAgentState, Any, Any]):
             if state.get(channel):
                 update[channel] = Overwrite([])
         given = state.get("budget")
+        opened: BudgetTracker | None = None
         if not isinstance(given, BudgetTracker) or not given.episode:
-            update["budget"] = self.budget
-        elif given.charges and not _inside_another_graph():
-            # The thread's previous question: its account is closed.
-            update["budget"] = self.budget if self.budget.limits else given.budget
+            opened = BudgetTracker.start(self.budget)
+        elif (given.charges or given.episode == state.get("last_episode")) and not _inside_another_graph():
+            # The thread's previous question: its account is closed, also if it failed before anything was charged.
+            opened = BudgetTracker.start(self.budget if self.budget.limits else given.budget)
+        if opened is not None:
+            update["budget"] = Overwrite(opened)  # as a tracker, for its id; the reducer would keep the old one
+            given = opened
+        update["last_episode"] = given.episode if given is not None else ""
         return update
 
     async def abefore_agent(self, state: BudgetAgentState, runtime: Runtime[Any]) -> dict[str, Any]:
@@ -169,7 +176,7 @@ class BudgetMiddleware(AgentMiddleware[BudgetAgentState, Any, Any]):
             return _stopped(ModelResponse(result=[_last_words(request)]), out)
 
     def _prepared(self, request: ModelRequest[Any]) -> ModelRequest[Any]:
-        request = request.override(model=budgeted(request.model))
+        request = BudgetedRequest.of(request)
         ledger = current_ledger()
         if self.show_budget and ledger is not None:
             block = budget_block(ledger.tracker())
