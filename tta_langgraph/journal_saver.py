@@ -10,10 +10,13 @@ import asyncio
 import logging
 import threading
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
+
+from tta_langgraph.threads import in_thread
 
 _PATIENCE = 2.0
 """Seconds a thread waits for a sign of life of the checkpointer's event loop, which may be waiting for that thread."""
@@ -67,7 +70,7 @@ class SaverAccess:
         except NotImplementedError:
             pass
         try:
-            return await asyncio.to_thread(getattr(self.saver, method), *arguments)
+            return await in_thread(partial(getattr(self.saver, method), *arguments))
         except NotImplementedError as error:
             raise Unreachable(f"{self._name} does not implement {method}") from error
 

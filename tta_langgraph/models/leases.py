@@ -17,9 +17,9 @@ from functools import partial
 from tta_langgraph.budget import Usage
 from tta_langgraph.errors import BudgetExceededError
 from tta_langgraph.models.caller import Caller
-from tta_langgraph.models.threads import in_thread, start
 from tta_langgraph.pool import Lease, PoolRefusal, SharedPool
 from tta_langgraph.reservation import Reservation, largest_affordable
+from tta_langgraph.threads import in_thread, start
 
 POLL_SECONDS = 0.05
 """How often a busy pool is asked again."""

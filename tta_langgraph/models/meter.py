@@ -26,10 +26,10 @@ from tta_langgraph.models.live import publish_retry
 from tta_langgraph.models.prices import price_for
 from tta_langgraph.models.prompt_count import Counted, PromptCounter
 from tta_langgraph.models.received import Received, habits_of
-from tta_langgraph.models.threads import bounded, in_thread
 from tta_langgraph.models.usage import Consumed, consumed
 from tta_langgraph.pool import SharedPool
 from tta_langgraph.scope import active_pools, current_ledger, running_config, tracker_in_state
+from tta_langgraph.threads import bounded, in_thread
 
 Lost = Literal["reserve", "received"]
 """What a call is charged that was cancelled or broke: all that it could have consumed, or what is known to be."""

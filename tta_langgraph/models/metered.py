@@ -31,8 +31,8 @@ from tta_langgraph.models.reader import Direct, Reader
 from tta_langgraph.models.rebound import rebound
 from tta_langgraph.models.received import Received
 from tta_langgraph.models.sync_loop import run_in_background, stream_in_background
-from tta_langgraph.models.threads import bounded
 from tta_langgraph.pool import SharedPool
+from tta_langgraph.threads import bounded
 
 _TAKEN_OVER = (
     "streaming",

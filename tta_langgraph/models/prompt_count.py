@@ -12,7 +12,7 @@ from langchain_core.messages import BaseMessage
 
 from tta_langgraph.models.counting import SafetyMargin, TokenCounter, counter_for, margin_for
 from tta_langgraph.models.counting_server import ServerCounter
-from tta_langgraph.models.threads import in_thread
+from tta_langgraph.threads import in_thread
 
 SLOW = 0.001
 """Seconds of counting that an event loop is not held up for: beyond it, a thread counts."""

@@ -1,4 +1,4 @@
-"""Threads for short work of a call: counting, reading, a pool's database.
+"""Threads for short work of a call: counting, reading, a pool's or a checkpointer's database.
 
 Not asyncio's own: LangGraph runs sync nodes in those, and nodes that wait for the budget would keep the call that they
 wait for from ending.
