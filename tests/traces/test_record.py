@@ -291,6 +291,26 @@ def test_idealised_latencies_depend_on_tokens_alone(server: ScriptedServer, data
     assert manifest.extra["latency"] == "idealised"
 
 
+def _overlapping(server: ScriptedServer) -> list[tuple[int, int]]:
+    log = server.log
+    return [
+        (a.index, b.index)
+        for a in log
+        for b in log
+        if a.index < b.index and (a.finished_at is None or b.received_at < a.finished_at)
+    ]
+
+
+def test_a_measured_latency_is_that_of_a_request_alone(server: ScriptedServer, databases: Path) -> None:
+    server.use(lambda request: replace(_replies(request), latency=0.1))
+    with TraceStore(databases / "traces.db") as store:
+        record(_questions(1), databases, scripted_chat_model(server), GRID, store)
+        [pool] = store.pools()
+        told = store.manifest(pool.manifest_id).extra
+    assert _overlapping(server) == []
+    assert (told["latency"], told["questions_at_a_time"]) == ("measured", 1)
+
+
 def test_a_chain_that_needs_a_judge_needs_a_judge() -> None:
     with pytest.raises(TraceError, match="no judge"):
         Grid(judged=0)

@@ -124,8 +124,9 @@ def record(
         resume: skip what is recorded already; False records it again.
         progress: called after every question.
         stop_event: set it to stop after the questions in flight.
-        latency: latencies as on an idle engine (see `fit_latency`) instead of measured ones: many questions at once
-            measure the queue that they make.
+        latency: latencies as on an idle engine (see `fit_latency`) instead of measured ones. Without it the requests
+            of a question go one after the other, so that each one's latency is its own; several questions at a time
+            measure the queue that they make, and the manifest says how many there were.
 
     Raises:
         TraceError: the questions or the store cannot be read, or ten questions in a row fail.
@@ -182,8 +183,9 @@ async def arecord(
         session = _Session(
             databases=databases, model=answering, judge=answering if judge is None else made(judge), grid=grid,
             store=target, recording=recording, progress=progress, stop=stop_event or threading.Event(), latency=latency,
+            concurrency=concurrency,
         )  # fmt: skip
-        return await session.run(questions, concurrency=concurrency, resume=resume)
+        return await session.run(questions, resume=resume)
 
 
 def made(model: Model) -> BaseChatModel:
@@ -197,20 +199,20 @@ class _Session:
     def __init__(
         self, *, databases: Databases, model: BaseChatModel, judge: BaseChatModel, grid: Grid, store: TraceStore,
         recording: str, progress: Callable[[Progress], None] | None, stop: threading.Event,
-        latency: LatencyModel | None,
+        latency: LatencyModel | None, concurrency: int,
     ) -> None:  # fmt: skip
         self._databases, self._model, self._judge, self._grid = databases, model, judge, grid
         self._store, self._recording, self._progress, self._stop = store, recording, progress, stop
-        self._latency = latency
+        self._latency, self._concurrency = latency, concurrency
         self._opened: dict[str, Database] = {}
-        self._manifest = recording_manifest(model, grid, latency)
+        self._manifest = recording_manifest(model, grid, latency, concurrency)
         self._done, self._skipped, self._total = 0, 0, 0
         self._in_a_row = 0
         self._failures: list[tuple[str, str]] = []
         self._spent = Usage()
         self._begun = time.perf_counter()
 
-    async def run(self, questions: Sequence[Question], *, concurrency: int, resume: bool) -> RecordReport:
+    async def run(self, questions: Sequence[Question], *, resume: bool) -> RecordReport:
         known = self._store.recorded(self._recording) if resume else set()
         waiting = [question for question in questions if question.id not in known]
         self._total, self._skipped = len(questions), len(questions) - len(waiting)
@@ -218,7 +220,7 @@ class _Session:
         queue = iter(waiting)
         try:
             async with asyncio.TaskGroup() as tasks:
-                for _ in range(min(concurrency, len(waiting))):
+                for _ in range(min(self._concurrency, len(waiting))):
                     tasks.create_task(self._work(queue))
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
@@ -281,10 +283,10 @@ class _Session:
         return self._opened[question.db_id]
 
 
-def recording_manifest(model: Any, grid: Grid, latency: LatencyModel | None) -> Manifest:
+def recording_manifest(model: Any, grid: Grid, latency: LatencyModel | None, concurrency: int = 1) -> Manifest:
     """The manifest of a recording: the backend, the grid's sampling, and how latencies were had."""
     base = manifest_for(model, sampling=grid.sampling)
-    had: dict[str, Any] = {"latency": "measured"}
+    had: dict[str, Any] = {"latency": "measured", "questions_at_a_time": concurrency}
     if latency is not None:
         had = {
             "latency": "idealised",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from langchain_core.language_models import BaseChatModel
 
@@ -20,6 +20,8 @@ from tta_langgraph.traces.grid import Chain, Grid
 from tta_langgraph.traces.manifest import model_label
 from tta_langgraph.traces.model import Attempt, Judgement, Pool, Trace, text_hash
 from tta_langgraph.traces.questions import Question
+
+T = TypeVar("T")
 
 
 @dataclass(kw_only=True)
@@ -37,7 +39,7 @@ class PoolRecorder:
     grid: Grid
     """What is tried."""
     latency: LatencyModel | None = None
-    """Replaces measured latencies, or None."""
+    """Replaces measured latencies; None measures them, one request after the other."""
     _attempts: list[Attempt] = field(default_factory=list)
     _judgements: list[Judgement] = field(default_factory=list)
     _candidates: list[Candidate] = field(default_factory=list)
@@ -58,9 +60,7 @@ class PoolRecorder:
         first = await self._first()
         samples = await self._samples()
         judged = await self._verdicts(first, samples)
-        await asyncio.gather(
-            *(self._chain(judged or first, chain, index) for index, chain in enumerate(self.grid.chains))
-        )
+        await self._all([self._chain(judged or first, chain, index) for index, chain in enumerate(self.grid.chains)])
         pool = Pool(
             question_id=self.question.id,
             db_id=self.question.db_id,
@@ -130,7 +130,7 @@ class PoolRecorder:
                 groups.setdefault(candidate.key, []).append(candidate)
         others = sorted((g for g in groups.values() if g[0].id != first.id), key=len, reverse=True)
         cases = [first, *(group[0] for group in others[: self.grid.judged - 1])]
-        outcomes = await asyncio.gather(*(self._step(node, [case]) for case in cases))
+        outcomes = await self._all([self._step(node, [case]) for case in cases])
         for case, (found, charges) in zip(cases, outcomes, strict=True):
             verdict = found[0].evidence.verdicts[-1] if found and found[0].evidence.verdicts else None
             if verdict is None:
@@ -201,6 +201,16 @@ class PoolRecorder:
         )
         self._attempts.append(attempt)
         return attempt
+
+    async def _all(self, steps: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+        """Requests made at once slow each other down, so measured ones go one by one; idealised ones need not wait."""
+        if self.latency is not None:
+            return list(await asyncio.gather(*steps))
+        try:
+            return [await step for step in steps]
+        finally:
+            for step in steps:  # those that an error has left out; closing a finished one does nothing
+                step.close()
 
     # -- steps --------------------------------------------------------------------------------------------
 
