@@ -14,7 +14,7 @@ from replay_worlds import repairable, two_kinds
 
 from tta_langgraph.decision import Policy, Utility
 from tta_langgraph.errors import PolicyError, TraceError
-from tta_langgraph.traces.fit import fit, split
+from tta_langgraph.traces.fit import fit, side_of, split
 from tta_langgraph.traces.fit_explore import explore, recorded_actions
 from tta_langgraph.traces.model import Attempt, Pool
 from tta_langgraph.traces.replay import replay
@@ -46,6 +46,38 @@ def test_the_recorded_split_wins() -> None:
 def test_one_database_cannot_be_split() -> None:
     with pytest.raises(TraceError, match="at least two databases"):
         split(columns(two_kinds(10, databases=1)))
+
+
+def test_a_database_recorded_for_both_sides_is_refused() -> None:
+    pools = [replace(p, split="test" if i < 20 else "fit") for i, p in enumerate(two_kinds(40))]
+    with pytest.raises(TraceError, match="both sides"):
+        split(columns(pools))
+
+
+def test_an_unmarked_question_goes_with_its_database() -> None:
+    pools = [
+        replace(p, split=("test" if p.db_id == "db0" else "fit") if i < 20 else "") for i, p in enumerate(two_kinds(40))
+    ]
+    fitting, testing = split(columns(pools))
+    assert set(testing.db_ids) == {"db0"}
+    assert len(fitting) + len(testing) == 40
+
+
+@pytest.mark.parametrize("mark", ["fit", "test"])
+def test_what_was_recorded_for_one_side_alone_is_never_dealt_again(mark: str) -> None:
+    table = columns([replace(p, split=mark) for p in two_kinds(40)])
+    assert len(side_of(table, mark)) == 40
+    other = "test" if mark == "fit" else "fit"
+    with pytest.raises(TraceError, match=f"none .* marked {other}"):
+        side_of(table, other)
+    with pytest.raises(TraceError, match=f"none .* marked {other}"):
+        split(table)
+
+
+def test_one_database_alone_can_be_fitted_on() -> None:
+    policy = fit(columns(repairable(60, databases=1)), episodes=2)
+    assert policy.notes["held_out_by"] == "question"
+    assert policy.notes["fitted_on"]["databases"] == ["db0"]
 
 
 def test_the_actions_are_those_that_were_recorded() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,49 @@ def test_no_database_is_in_both_splits() -> None:
     marked = split_by_database(_questions(10, 5), test=0.4, seed=3)
     splits = {question.db_id: {q.split for q in marked if q.db_id == question.db_id} for question in marked}
     assert all(len(found) == 1 for found in splits.values())
-    assert Counter(found.pop() for found in splits.values()) == {"fit": 6, "test": 4}
+
+
+def _sides(questions: list[Question]) -> dict[str, str]:
+    return {question.db_id: question.split for question in questions}
+
+
+@pytest.mark.parametrize("share", [0.2, 0.4, 0.7])
+def test_the_share_of_test_databases_is_near_what_was_asked(share: float) -> None:
+    found = list(_sides(split_by_database(_questions(400, 1), test=share)).values())
+    assert abs(found.count("test") / 400 - share) < 0.07
+
+
+@pytest.mark.parametrize("databases", range(2, 12))
+def test_neither_side_is_empty(databases: int) -> None:
+    for share in (0.05, 0.95):
+        assert set(_sides(split_by_database(_questions(databases, 1), test=share)).values()) == {"fit", "test"}
+
+
+def test_a_database_keeps_its_side_when_others_are_added() -> None:
+    few, many = (_sides(split_by_database(_questions(n, 2))) for n in (8, 30))
+    assert {name: many[name] for name in few} == few
+
+
+def test_a_side_given_before_wins_and_goes_to_the_whole_database() -> None:
+    asked = _questions(4, 2)
+    marked = [replace(asked[0], split="test"), *asked[1:]]
+    found = split_by_database(marked, test=0.01, known={"db01": "test", "db02": "fit"})
+    assert {q.split for q in found if q.db_id in ("db00", "db01")} == {"test"}
+    assert {q.split for q in found if q.db_id == "db02"} == {"fit"}
+
+
+def test_a_database_marked_for_both_sides_is_refused() -> None:
+    asked = _questions(3, 2)
+    marked = [replace(asked[0], split="test"), replace(asked[1], split="fit"), *asked[2:]]
+    with pytest.raises(TraceError, match="both sides") as caught:
+        split_by_database(marked)
+    assert "db00" in str(caught.value)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, 2.0, -0.1, float("nan")])
+def test_a_share_is_between_nothing_and_everything(share: float) -> None:
+    with pytest.raises(TraceError, match="share"):
+        split_by_database(_questions(4, 1), test=share)
 
 
 def test_the_order_loses_nothing_and_keeps_blocks_together() -> None:

@@ -176,6 +176,14 @@ def test_an_interrupted_recording_goes_on_where_it_stopped(server: ScriptedServe
     assert record(_questions(2), databases, model, GRID, path, recording="r", resume=False).recorded == 2
 
 
+def test_on_resume_the_stores_sides_win(server: ScriptedServer, databases: Path) -> None:
+    model, path = scripted_chat_model(server), databases / "traces.db"
+    record(_questions(2), databases, model, GRID, path)
+    record([replace(question, split="test") for question in _questions(4)], databases, model, GRID, path)
+    with TraceStore(path) as store:
+        assert [(pool.question_id, pool.split) for pool in store.pools()] == [(f"q{i}", "fit") for i in range(4)]
+
+
 def test_a_cancelled_recording_keeps_whole_questions_only(server: ScriptedServer, databases: Path) -> None:
     def slow(request: LoggedRequest) -> Reply:
         late = "(1)" in request.messages[1]["content"] and len(request.messages) > 2

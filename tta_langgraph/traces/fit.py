@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tta_langgraph.decision import Action, Option, Policy, Utility
 from tta_langgraph.decision.policy import BY_PREDICTOR
@@ -14,6 +15,7 @@ from tta_langgraph.errors import TraceError
 from tta_langgraph.traces.fit_candidates import SELECTION, Kind, Learner, candidates, choose
 from tta_langgraph.traces.fit_explore import explore, recorded_actions
 from tta_langgraph.traces.model import Pool
+from tta_langgraph.traces.questions import sides_of
 from tta_langgraph.traces.replay import Progress
 from tta_langgraph.traces.replay_columns import Columns, Measure, columns
 
@@ -25,8 +27,8 @@ DECISIONS = 48
 def split(table: Columns, *, test_share: float = 0.5, seed: int = 0) -> tuple[Columns, Columns]:
     """Splits questions into fit and test, never a database between them.
 
-    Databases are dealt so that both sides get their share of questions; the recorded `split` of the pools wins where
-    there is one.
+    Databases are dealt so that both sides get their share of questions; where any question was recorded with a side,
+    the recorded sides are taken and nothing is dealt (a database without one is fitted on).
 
     Args:
         table: the recorded pools.
@@ -34,17 +36,40 @@ def split(table: Columns, *, test_share: float = 0.5, seed: int = 0) -> tuple[Co
         seed: of the dealing.
 
     Raises:
-        TraceError: fewer than two databases.
+        TraceError: fewer than two databases, a database recorded for both sides, or nothing recorded for one of them.
     """
-    if set(table.splits) >= {FIT, TEST}:
-        sides = np.asarray([side == TEST for side in table.splits])
-        return table.select(np.flatnonzero(~sides)), table.select(np.flatnonzero(sides))
+    return side_of(table, FIT, test_share=test_share, seed=seed), side_of(table, TEST, test_share=test_share, seed=seed)
+
+
+def side_of(table: Columns, side: str, *, test_share: float = 0.5, seed: int = 0) -> Columns:
+    """One side of `split`, also where nothing was recorded for the other.
+
+    Raises:
+        TraceError: as for `split`.
+    """
+    marks = sides_of(zip(table.db_ids, table.splits, strict=True), where="the recorded pools")
+    if marks:
+        in_test = np.asarray([marks.get(name) == TEST for name in table.db_ids])
+        found = np.flatnonzero(in_test == (side == TEST))
+        if not len(found):
+            raise TraceError(
+                f"none of the {len(table)} recorded questions is marked {side}",
+                where="split",
+                remedy=f"Use the other side or all of them, or record databases marked {side}",
+            )
+        return table.select(found)
+    return table.select(np.flatnonzero(_dealt(table, test_share, seed) == (side == TEST)))
+
+
+def _dealt(table: Columns, test_share: float, seed: int) -> NDArray[np.bool_]:
+    """Whether each question is for testing, shape (questions,)."""
     names, index, counts = np.unique(np.asarray(table.db_ids), return_inverse=True, return_counts=True)
     if len(names) < 2:
         raise TraceError(
             f"{len(names)} database cannot be split into fit and test",
             where="split",
-            remedy="Record questions of at least two databases: a policy must be tested on databases it never saw",
+            remedy="Record questions of at least two databases: a policy must be tested on databases it never saw; "
+            "`tta fit --all` fits on what there is and keeps nothing for testing",
         )
     luck = np.random.default_rng(seed).random(len(names))
     in_test, room = np.zeros(len(names), dtype=bool), test_share * len(table)
@@ -54,7 +79,8 @@ def split(table: Columns, *, test_share: float = 0.5, seed: int = 0) -> tuple[Co
             room -= counts[g]
     if in_test.all():
         in_test[np.argmin(counts)] = False
-    return table.select(np.flatnonzero(~in_test[index])), table.select(np.flatnonzero(in_test[index]))
+    dealt: NDArray[np.bool_] = in_test[index]
+    return dealt
 
 
 def fit(
@@ -76,7 +102,7 @@ def fit(
 
     Random actions are played on every question, several times with the samples in another order; models are fitted on
     the steps. Give it the `fit` side only (see `split`); where a choice has to be made, it is made on databases held
-    out within that side.
+    out within that side (on questions where there is one database alone; `notes["held_out_by"]` says which).
 
     Args:
         pools: recorded questions, or their columns.
@@ -100,7 +126,7 @@ def fit(
 
     Raises:
         TraceError: nothing was recorded, or nothing beyond first answers.
-        PolicyError: fewer than two databases, or scikit-learn is missing (extra `learn`).
+        PolicyError: scikit-learn is missing (extra `learn`).
 
     Example:
         ```python
@@ -111,6 +137,10 @@ def fit(
         ```
     """
     table = pools if isinstance(pools, Columns) else columns(pools, measure=measure)
+    databases = sorted(set(table.db_ids))
+    alone = len(databases) < 2
+    if alone:  # held-out figures on questions are better than none
+        table = replace(table, db_ids=table.question_ids)
     options = [Option.coerce(a) for a in (actions if actions is not None else recorded_actions(table))]
     rates, done, stages = utility or Utility(), 0, 2 if isinstance(predictor, str) and predictor != "auto" else 4
 
@@ -153,5 +183,7 @@ def fit(
         kind, scores = choose([(a, b), (b, a)], make, kinds, seed=seed)
     policy = make(table, [kind])[kind]
     tell()
-    fitted_on = {"questions": len(table), "databases": sorted(set(table.db_ids)), "measure": table.measure}
-    return replace(policy, notes={**policy.notes, "fitted_on": fitted_on, "chosen_by_replay": scores})
+    fitted_on = {"questions": len(table), "databases": databases, "measure": table.measure}
+    held_out_by = "question" if alone else "database"
+    notes = {**policy.notes, "held_out_by": held_out_by, "fitted_on": fitted_on, "chosen_by_replay": scores}
+    return replace(policy, notes=notes)

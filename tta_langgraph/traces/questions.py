@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -74,26 +75,67 @@ def database_at(source: str | Path, db_id: str, **options: Any) -> Database:
 
 
 def split_by_database(
-    questions: Iterable[Question], *, test: float | Callable[[str], bool] = 0.4, seed: int = 0
+    questions: Iterable[Question],
+    *,
+    test: float | Callable[[str], bool] = 0.4,
+    seed: int = 0,
+    known: Mapping[str, str] | None = None,
 ) -> list[Question]:
     """Marks each question `fit` or `test`, so that no database is in both. Marks that are there stay.
 
+    A database's side is drawn from its id alone, so it stays the same when other databases come or go. With two
+    databases or more neither side is empty.
+
     Args:
         questions: what to mark.
-        test: the share of databases that are for testing, or a function that says it of a database's id.
+        test: the share of databases that are for testing, in (0, 1), or a function that says it of a database's id.
         seed: of the draw.
+        known: sides that databases have already (`store.sides()`); they win over everything.
+
+    Raises:
+        TraceError: the share is out of range, or a database is marked for both sides.
     """
     listed = list(questions)
+    sides = {**sides_of((question.db_id, question.split) for question in listed), **(known or {})}
+    new = sorted({question.db_id for question in listed} - set(sides))
     if callable(test):
-        chosen = {question.db_id for question in listed if test(question.db_id)}
+        sides |= {name: "test" if test(name) else "fit" for name in new}
     else:
-        names = sorted({question.db_id for question in listed})
-        random.Random(seed).shuffle(names)
-        chosen = set(names[: round(test * len(names))])
-    return [
-        question if question.split else replace(question, split="test" if question.db_id in chosen else "fit")
-        for question in listed
-    ]
+        if not 0 < test < 1:
+            raise TraceError(
+                f"a test share of {test:g}", where="split_by_database", remedy="Give a share between 0 and 1"
+            )
+        luck = {name: _luck(name, seed) for name in new}
+        sides |= {name: "test" if luck[name] < test else "fit" for name in new}
+        used = {sides[question.db_id] for question in listed}
+        if len(used) == 1 and luck and len({question.db_id for question in listed}) > 1:
+            # The one that came nearest to the other side goes there.
+            if used == {"fit"}:
+                sides[min(luck, key=luck.__getitem__)] = "test"
+            else:
+                sides[max(luck, key=luck.__getitem__)] = "fit"
+    return [replace(question, split=sides[question.db_id]) for question in listed]
+
+
+def sides_of(marks: Iterable[tuple[str, str]], *, where: str = "the questions") -> dict[str, str]:
+    """The side of each database that has a mark.
+
+    Args:
+        marks: pairs of a database and `fit`, `test` or nothing.
+        where: named in the error.
+
+    Raises:
+        TraceError: a database is marked for both sides.
+    """
+    found: dict[str, str] = {}
+    for name, side in marks:
+        if side and found.setdefault(name, side) != side:
+            raise TraceError(
+                f"the database {name!r} is on both sides of the split",
+                where=where,
+                remedy="Give all its questions the same `split` and record them under a new name or into a new store",
+            )
+    return found
 
 
 def balanced(questions: Iterable[Question], *, block: int = 2, seed: int = 0) -> list[Question]:
@@ -141,6 +183,11 @@ def chosen(questions: Sequence[Question], *, n: int, per_database: int | None = 
             seen[question.db_id] += 1
             found.append(question)
     return found
+
+
+def _luck(name: str, seed: int) -> float:
+    """A number in [0, 1) that depends on nothing but the name and the seed."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:7]) / 2**56
 
 
 def _question(line: str, where: str) -> Question:

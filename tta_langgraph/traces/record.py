@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -108,7 +108,8 @@ def record(
     """Runs the grid on every question and stores one pool and one trace for each, in one transaction.
 
     A question is stored whole or not at all: interrupted at any moment (Ctrl-C, a crash, a reboot), the next run
-    goes on with the first question that is not there. From async code use `arecord`.
+    goes on with the first question that is not there. A database stays on the side (`fit` or `test`) on which the
+    store has it. From async code use `arecord`.
 
     Args:
         questions: questions, or the JSON-lines file to load them from.
@@ -214,7 +215,13 @@ class _Session:
 
     async def run(self, questions: Sequence[Question], *, resume: bool) -> RecordReport:
         known = self._store.recorded(self._recording) if resume else set()
-        waiting = [question for question in questions if question.id not in known]
+        # Questions that came later, or another share, must not put a database on the other side.
+        sides = self._store.sides(self._recording)
+        waiting = [
+            replace(question, split=sides.get(question.db_id, question.split))
+            for question in questions
+            if question.id not in known
+        ]
         self._total, self._skipped = len(questions), len(questions) - len(waiting)
         self._store.add_manifest(self._manifest)
         queue = iter(waiting)

@@ -21,6 +21,7 @@ from tta_langgraph.traces import tables
 from tta_langgraph.traces.codec import SCHEMA, check_schema, from_json, to_json
 from tta_langgraph.traces.manifest import Manifest
 from tta_langgraph.traces.model import Pool, Trace
+from tta_langgraph.traces.questions import sides_of
 
 _Entry = tuple[sa.Table, Mapping[str, Any]]
 
@@ -159,6 +160,18 @@ class TraceStore:
         table = tables.pools
         query = sa.select(table.c.question_id).where(table.c.recording == recording)
         return {key for (key,) in self._rows(query)}
+
+    def sides(self, recording: str | None = None) -> dict[str, str]:
+        """The side (`fit` or `test`) of each database that was recorded with one.
+
+        Raises:
+            TraceError: a database was recorded for both.
+        """
+        table = tables.pools
+        query = sa.select(table.c.db_id, table.c.split).distinct().order_by(table.c.db_id, table.c.split)
+        if recording is not None:
+            query = query.where(table.c.recording == recording)
+        return sides_of(((str(name), str(side)) for name, side in self._rows(query)), where=self.where)
 
     def recordings(self) -> dict[str, int]:
         """The names of the recordings with their numbers of pools."""
