@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ from tta_langgraph.testing import LoggedRequest, Reply, ScriptedServer, scripted
 from tta_langgraph.traces import Pool
 from tta_langgraph.traces.grid import Chain, Grid
 from tta_langgraph.traces.questions import Question
-from tta_langgraph.traces.record import Progress, arecord, record
+from tta_langgraph.traces.record import Progress, RecordReport, arecord, record
 from tta_langgraph.traces.store import TraceStore
 
 RIGHT, WRONG, BROKEN = "SELECT count(*) FROM pet", "SELECT max(id) - 2 FROM pet", "SELECT n FROM pet"
@@ -184,6 +185,40 @@ def test_on_resume_the_stores_sides_win(server: ScriptedServer, databases: Path)
         assert [(pool.question_id, pool.split) for pool in store.pools()] == [(f"q{i}", "fit") for i in range(4)]
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"grid": replace(GRID, samples=2)}, "sampling.samples is 2, not 4"),
+        ({"latency": LatencyModel(prefill=0, per_token=0.1, overhead=1.0)}, "latency is idealised, not measured"),
+        ({"concurrency": 2}, "questions_at_a_time is 2, not 1"),
+    ],
+)
+def test_a_recording_goes_on_as_it_was_begun_or_not_at_all(
+    server: ScriptedServer, databases: Path, change: dict[str, Any], said: str
+) -> None:
+    model, path = scripted_chat_model(server), databases / "traces.db"
+    record(_questions(1), databases, model, GRID, path)
+    options: dict[str, Any] = {"grid": GRID, **change}
+    with pytest.raises(TraceError, match=said):
+        record(_questions(2), databases, model, store=path, **options)
+    assert record(_questions(2), databases, model, store=path, recording="other", **options).recorded == 2
+
+
+def test_two_recordings_at_once_share_the_work(server: ScriptedServer, databases: Path) -> None:
+    questions, path = _questions(12), databases / "traces.db"
+
+    async def both() -> list[RecordReport]:
+        return await asyncio.gather(
+            *(arecord(questions, databases, scripted_chat_model(server), GRID, path) for _ in range(2))
+        )
+
+    reports = asyncio.run(both())
+    assert sum(report.recorded for report in reports) == 12
+    assert all(report.recorded + report.skipped == 12 and not report.stopped for report in reports)
+    asked = sum(request.n == GRID.samples for request in server.log)
+    assert asked < 20, "each question is asked once, but for a few that both had in hand"
+
+
 def test_a_cancelled_recording_keeps_whole_questions_only(server: ScriptedServer, databases: Path) -> None:
     def slow(request: LoggedRequest) -> Reply:
         late = "(1)" in request.messages[1]["content"] and len(request.messages) > 2
@@ -317,6 +352,12 @@ def test_a_measured_latency_is_that_of_a_request_alone(server: ScriptedServer, d
         told = store.manifest(pool.manifest_id).extra
     assert _overlapping(server) == []
     assert (told["latency"], told["questions_at_a_time"]) == ("measured", 1)
+
+
+@pytest.mark.parametrize("temperature", [-1.0, float("nan"), float("inf")])
+def test_a_temperature_that_no_sampler_has_is_refused(temperature: float) -> None:
+    with pytest.raises(TraceError, match="temperature"):
+        Grid(temperature=temperature)
 
 
 def test_a_chain_that_needs_a_judge_needs_a_judge() -> None:

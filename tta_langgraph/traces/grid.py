@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -58,6 +59,10 @@ class Grid:
     def __post_init__(self) -> None:
         if self.samples < 0 or self.judged < 0:
             raise TraceError("a negative number of samples or verdicts", where="Grid", remedy="Give 0 for none")
+        if not 0 <= self.temperature < math.inf:
+            raise TraceError(
+                f"a temperature of {self.temperature:g}", where="Grid.temperature", remedy="Give 0 or more"
+            )
         if self.judged == 0 and any(chain.feedback == "judge" for chain in self.chains):
             raise TraceError(
                 "a chain with a judge's feedback and no judge", where="Grid.judged", remedy="Give judged=1 or more"

@@ -63,6 +63,19 @@ class Manifest:
         """JSON values; fields at their default are left out."""
         return to_plain(self)
 
+    def differences(self, other: Manifest) -> list[str]:
+        """What keeps recordings under the two apart, one phrase each: `sampling.samples is 8, not 2`.
+
+        Package versions, addresses and machines may change within a recording; what is asked and how latencies are
+        had may not.
+        """
+        mine, theirs = _comparable(self), _comparable(other)
+        return [
+            f"{name} is {mine.get(name, 'not given')}, not {theirs.get(name, 'given')}"
+            for name in sorted({*mine, *theirs})
+            if mine.get(name) != theirs.get(name)
+        ]
+
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, where: str = "manifest") -> Manifest:
         """The inverse of `to_dict`.
@@ -71,6 +84,14 @@ class Manifest:
             TraceError: a field is unknown or of another type.
         """
         return from_plain(cls, data, where=where)
+
+
+def _comparable(manifest: Manifest) -> dict[str, Any]:
+    """What must be the same throughout a recording, flat."""
+    plain = json.loads(to_json(manifest))
+    found = {name: value for name, value in plain.items() if name not in (*_MAY_CHANGE, "sampling", "extra")}
+    found |= {f"sampling.{name}": value for name, value in plain.get("sampling", {}).items()}
+    return found | {name: value for name, value in plain.get("extra", {}).items() if name in LATENCY}
 
 
 def manifest_for(model: Any, *, sampling: Mapping[str, Any] | None = None, seed: int | None = None) -> Manifest:
@@ -170,6 +191,16 @@ def _packages() -> dict[str, str]:
     return found
 
 
+LATENCY = (
+    "latency",
+    "questions_at_a_time",
+    "prefill_seconds_per_token",
+    "decode_seconds_per_token",
+    "attention_seconds_per_token_squared",
+    "overhead_seconds",
+)
+"""Keys of `extra` that say how latencies were had."""
+_MAY_CHANGE = ("packages", "endpoint", "hardware", "engine_version")
 _FIELDS = {item.name for item in fields(Manifest)}
 _TEXT_FIELDS = {item.name for item in fields(Manifest) if item.type == "str"}
 _ALIASES = {

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -41,7 +43,7 @@ class Progress:
     failed: int
     """Questions given up in this run."""
     skipped: int
-    """Questions that an earlier run recorded."""
+    """Questions that an earlier run recorded, or another one that runs beside."""
     total: int
     """Questions in all."""
     seconds: float
@@ -130,7 +132,8 @@ def record(
             measure the queue that they make, and the manifest says how many there were.
 
     Raises:
-        TraceError: the questions or the store cannot be read, or ten questions in a row fail.
+        TraceError: the questions or the store cannot be read, ten questions in a row fail, or the recording was begun
+            with another model, another grid, or latencies had in another way.
         ModelError: the model cannot be reached.
         KeyboardInterrupt: after Ctrl-C; the questions in flight are dropped, all others are stored.
     """
@@ -215,6 +218,8 @@ class _Session:
 
     async def run(self, questions: Sequence[Question], *, resume: bool) -> RecordReport:
         known = self._store.recorded(self._recording) if resume else set()
+        if resume:
+            self._refuse_to_mix()
         # Questions that came later, or another share, must not put a database on the other side.
         sides = self._store.sides(self._recording)
         waiting = [
@@ -224,11 +229,11 @@ class _Session:
         ]
         self._total, self._skipped = len(questions), len(questions) - len(waiting)
         self._store.add_manifest(self._manifest)
-        queue = iter(waiting)
+        queue = deque(waiting)
         try:
             async with asyncio.TaskGroup() as tasks:
                 for _ in range(min(self._concurrency, len(waiting))):
-                    tasks.create_task(self._work(queue))
+                    tasks.create_task(self._work(queue, resume))
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
         finally:
@@ -236,17 +241,19 @@ class _Session:
                 database.close()
         return RecordReport(
             recorded=self._done, skipped=self._skipped, failures=tuple(self._failures),
-            stopped=self._done + len(self._failures) < len(waiting),
+            stopped=self._skipped + self._done + len(self._failures) < self._total,
             seconds=time.perf_counter() - self._begun, spent=self._spent, manifest_id=self._manifest.id,
         )  # fmt: skip
 
-    async def _work(self, queue: Iterator[Question]) -> None:
-        for question in queue:
-            if self._stop.is_set():
-                return
+    async def _work(self, queue: deque[Question], resume: bool) -> None:
+        while queue and not self._stop.is_set():
+            question = queue.popleft()
             pool: Pool | None = None
             try:
-                pool = await self._record(question)
+                if resume and await self._elsewhere(question):
+                    self._skipped += 1
+                else:
+                    pool = await self._record(question, queue, resume)
                 self._in_a_row = 0
             except (TraceError, DatabaseError, ModelError) as error:
                 self._failed(question, error)
@@ -263,12 +270,34 @@ class _Session:
                     )
                 )
 
-    async def _record(self, question: Question) -> Pool:
+    async def _elsewhere(self, question: Question) -> bool:
+        """Whether another process has recorded it in the meantime."""
+        return await asyncio.to_thread(self._store.holds, question.id, self._recording)
+
+    def _refuse_to_mix(self) -> None:
+        """Pools of two models or two grids under one name could not be told apart by who learns from them."""
+        manifests = self._store.manifests()
+        for key in sorted(set(self._store.backends(self._recording).values())):
+            found = self._manifest.differences(manifests[key]) if key in manifests else []
+            if found:
+                raise TraceError(
+                    f"the recording {self._recording!r} was begun otherwise: now {'; '.join(found)}",
+                    where=self._store.where,
+                    remedy="Go on with the options it was begun with, or give this one another recording name or store",
+                )
+
+    async def _record(self, question: Question, queue: deque[Question], resume: bool) -> Pool | None:
         recorder = PoolRecorder(
             question=question, database=self._database(question), model=self._model, judge=self._judge,
             grid=self._grid, latency=self._latency,
         )  # fmt: skip
         pool, trace = await recorder.run(recording=self._recording, manifest_id=self._manifest.id)
+        if resume and await self._elsewhere(question):
+            # Somebody else works on the same list: going on in the same order would do all of it twice.
+            random.shuffle(queue)
+            self._skipped += 1
+            self._spent += pool.spent
+            return None
         await asyncio.to_thread(self._store.add_pool, pool, recording=self._recording, trace=trace)
         self._done += 1
         self._spent += pool.spent

@@ -75,7 +75,7 @@ def record_on_ray(
     try:
         count = workers or max(1, int(ray.cluster_resources().get("CPU", 2)) // 2)
         count = min(count, max(1, len(waiting)))
-        plan = _Plan(_everywhere(databases), model, grid, address, recording, judge, concurrency, latency)
+        plan = _Plan(_everywhere(databases), model, grid, address, recording, judge, concurrency, latency, resume)
         pool = _workers(ray, plan, count)
         session = _Session(
             total=len(questions),
@@ -89,7 +89,7 @@ def record_on_ray(
         finally:
             for worker in pool:
                 ray.kill(worker)
-        return session.report(len(waiting))
+        return session.report()
     finally:
         if ours:
             ray.shutdown()
@@ -107,6 +107,7 @@ class _Plan:
     judge: Model | None
     concurrency: int
     latency: LatencyModel | None
+    resume: bool
 
 
 class _Worker:
@@ -119,7 +120,7 @@ class _Worker:
         self._store = TraceStore(plan.address)
 
     async def record(self, batch: Sequence[Question]) -> RecordReport:
-        """Records a batch; what is there already was left out by who planned it."""
+        """Records a batch; what was there already was left out by who planned it, what came since is skipped."""
         plan = self._plan
         return await arecord(
             batch,
@@ -130,7 +131,7 @@ class _Worker:
             recording=plan.recording,
             judge=self._judge,
             concurrency=plan.concurrency,
-            resume=False,
+            resume=plan.resume,
             latency=plan.latency,
         )
 
@@ -163,12 +164,12 @@ class _Session:
             if queue and not self.stop.is_set():
                 running[worker.record.remote(queue.pop())] = worker
 
-    def report(self, waiting: int) -> RecordReport:
+    def report(self) -> RecordReport:
         return RecordReport(
             recorded=self.recorded,
             skipped=self.skipped,
             failures=tuple(self.failures),
-            stopped=self.recorded + len(self.failures) < waiting,
+            stopped=self.skipped + self.recorded + len(self.failures) < self.total,
             seconds=time.perf_counter() - self.started,
             spent=self.spent,
             manifest_id=self.manifest_id,
@@ -176,6 +177,7 @@ class _Session:
 
     def _take(self, part: RecordReport) -> None:
         self.recorded += part.recorded
+        self.skipped += part.skipped
         self.failures += part.failures
         self.spent += part.spent
         self.manifest_id = part.manifest_id

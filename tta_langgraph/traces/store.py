@@ -173,6 +173,20 @@ class TraceStore:
             query = query.where(table.c.recording == recording)
         return sides_of(((str(name), str(side)) for name, side in self._rows(query)), where=self.where)
 
+    def holds(self, question_id: str, recording: str = "") -> bool:
+        """Whether a recording has this question by now."""
+        table = tables.pools
+        query = sa.select(table.c.question_id).where(table.c.recording == recording, table.c.question_id == question_id)
+        return next(iter(self._rows(query)), None) is not None
+
+    def backends(self, recording: str | None = None) -> dict[str, str]:
+        """The manifest's id of each recorded question."""
+        table = tables.pools
+        query = sa.select(table.c.question_id, table.c.manifest_id).order_by(table.c.question_id)
+        if recording is not None:
+            query = query.where(table.c.recording == recording)
+        return {str(key): str(manifest) for key, manifest in self._rows(query)}
+
     def recordings(self) -> dict[str, int]:
         """The names of the recordings with their numbers of pools."""
         table = tables.pools
