@@ -12,9 +12,10 @@ from rich.console import Console
 from tta_langgraph import __version__
 from tta_langgraph.commands.ask import ask
 from tta_langgraph.commands.demo import demo
+from tta_langgraph.commands.recording import record
 from tta_langgraph.commands.serve import serve
 from tta_langgraph.commands.sleeping import sleep
-from tta_langgraph.commands.tracing import fit, record, replay, report, stats, tune
+from tta_langgraph.commands.tracing import fit, replay, report, stats, tune
 from tta_langgraph.errors import TTAError
 
 app = typer.Typer(

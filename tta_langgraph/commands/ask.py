@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from tta_langgraph.budget import Budget
+from tta_langgraph.commands.arguments import price
 from tta_langgraph.commands.models import MODEL_HELP, ready_model
 from tta_langgraph.commands.render import EpisodeView, show_answer, spent_text
 from tta_langgraph.commands.running import Episode, rows_of, run_episode
@@ -41,8 +42,10 @@ def ask(
     opening: Annotated[
         int | None, typer.Option(help="Answers that the first request draws; what the policy says if not given.", min=1)
     ] = None,
-    per_token: Annotated[float | None, typer.Option(help="Price of a token, in right answers.")] = None,
-    per_second: Annotated[float | None, typer.Option(help="Price of a second, in right answers.")] = None,
+    per_token: Annotated[float | None, typer.Option(help="Price of a token, in right answers.", callback=price)] = None,
+    per_second: Annotated[
+        float | None, typer.Option(help="Price of a second, in right answers.", callback=price)
+    ] = None,
     store: Annotated[str | None, typer.Option(help="Trace store to add the episode to: file or URL.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")] = False,
     explain: Annotated[bool, typer.Option(help="Show every step and decision on standard error.")] = False,

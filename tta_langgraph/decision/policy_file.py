@@ -70,7 +70,7 @@ def read_policy_file(path: Path) -> dict[str, Any]:
         raise PolicyError(f"not a policy file: {error}", where=str(path), remedy=_REMEDY) from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise PolicyError("not a policy file", where=str(path), remedy=_REMEDY)
-    if data.get("version") != VERSION:
+    if type(data.get("version")) is not int or data["version"] != VERSION:  # true equals 1
         raise PolicyError(
             f"policy version {data.get('version')!r} is unknown here; this release reads version {VERSION}",
             where=str(path),

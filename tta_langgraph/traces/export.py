@@ -7,6 +7,7 @@ what came before, so that a file that was cut off is noticed.
 from __future__ import annotations
 
 import gzip
+import importlib
 import io
 import json
 import os
@@ -18,6 +19,7 @@ from typing import IO, Any, Literal, TypeVar
 
 from tta_langgraph.errors import TraceError
 from tta_langgraph.traces.codec import SCHEMA, check_schema, from_plain, to_json
+from tta_langgraph.traces.figures import check_figures
 from tta_langgraph.traces.manifest import Manifest
 from tta_langgraph.traces.model import Pool, Trace
 from tta_langgraph.traces.store import TraceStore
@@ -53,6 +55,23 @@ def export_pools(
     """
     kept = (pool if questions and answers else _stripped(pool, questions, answers) for pool in pools)
     return _export("pools", kept, Path(path), manifests or {})
+
+
+def check_export(path: str | Path) -> None:
+    """Finds out whether an export can be written here, before the work that fills it.
+
+    Raises:
+        TraceError: its ending is not known, its folder is missing or cannot be written, or pyarrow is missing.
+    """
+    target = Path(path)
+    if _is_parquet(target):
+        importlib.import_module("tta_langgraph.traces.parquet")  # says which extra is missing
+    else:
+        _known_ending(target)
+    if target.is_dir():
+        raise TraceError("this is a folder", where=str(target), remedy="Give the name of a file")
+    with _replacing(target, keep=False) as temporary:
+        temporary.touch()
 
 
 def export_traces(
@@ -117,10 +136,18 @@ def read_manifests(path: str | Path) -> dict[str, Manifest]:
 
 
 def import_into(store: TraceStore, path: str | Path, *, recording: str = "") -> int:
-    """Puts an export of pools or traces into a store and returns how many; each one in its own transaction."""
+    """Puts an export of pools or traces into a store and returns how many; each one in its own transaction.
+
+    Importing the same export again changes nothing.
+
+    Raises:
+        TraceError: it cannot be read, or the recording holds a question of it already, recorded otherwise.
+    """
     for manifest in read_manifests(path).values():
         store.add_manifest(manifest)
     count = 0
+    if kind_of(path) == "pools":
+        _refuse_other(store, path, recording)
     if kind_of(path) == "traces":
         for trace in read_traces(path):
             store.add(trace)
@@ -130,6 +157,18 @@ def import_into(store: TraceStore, path: str | Path, *, recording: str = "") -> 
         store.add_pool(pool, recording=recording)
         count += 1
     return count
+
+
+def _refuse_other(store: TraceStore, path: str | Path, recording: str) -> None:
+    """What another model said to a question must not be lost under the same name."""
+    there = store.backends(recording)
+    for pool in read_pools(path):
+        if there.get(pool.question_id, pool.manifest_id) != pool.manifest_id:
+            raise TraceError(
+                f"the recording {recording!r} has the question {pool.question_id!r} already, recorded otherwise",
+                where=str(path),
+                remedy="Import it under another name: recording='...'",
+            )
 
 
 def kind_of(path: str | Path) -> Kind:
@@ -156,12 +195,7 @@ def _export(kind: Kind, items: Iterable[Any], path: Path, manifests: Mapping[str
 
         with _replacing(path) as temporary:
             return write_parquet(kind, items, temporary, header)
-    if not path.name.endswith((".jsonl", ".jsonl.gz")):
-        raise TraceError(
-            f"no export is known for {path.suffix or path.name!r}",
-            where=str(path),
-            remedy="Name it .jsonl, .jsonl.gz or .parquet",
-        )
+    _known_ending(path)
     count = 0
     with _replacing(path) as temporary, _writing(temporary, compressed=path.suffix == ".gz") as file:
         file.write(json.dumps(header, sort_keys=True) + "\n")
@@ -172,12 +206,22 @@ def _export(kind: Kind, items: Iterable[Any], path: Path, manifests: Mapping[str
     return count
 
 
+def _known_ending(path: Path) -> None:
+    if not path.name.endswith((".jsonl", ".jsonl.gz")):
+        raise TraceError(
+            f"no export is known for {path.suffix or path.name!r}",
+            where=str(path),
+            remedy="Name it .jsonl, .jsonl.gz or .parquet",
+        )
+
+
 def _read(kind: type[T], name: Kind, path: Path) -> Iterator[T]:
     if _is_parquet(path):
         from tta_langgraph.traces.parquet import read_header, read_parquet
 
         _expect(read_header(path), name, str(path))
-        yield from read_parquet(kind, path)
+        for row, item in enumerate(read_parquet(kind, path), start=1):
+            yield check_figures(item, where=f"{path}, row {row}")
         return
     with _reading(path) as lines:
         _expect(_header(next(iter(lines), ""), str(path)), name, str(path))
@@ -191,7 +235,7 @@ def _read(kind: type[T], name: Kind, path: Path) -> Iterator[T]:
                 if data.get("count") != count:
                     raise TraceError(f"{data.get('count')} {name} were written, {count} are here", where=where)
                 return
-            yield from_plain(kind, data, where=where)
+            yield check_figures(from_plain(kind, data, where=where), where=where)
         raise TraceError("the end is missing", where=str(path), remedy=_CUT)
 
 
@@ -221,12 +265,13 @@ def _reading(path: Path) -> Iterator[Iterator[str]]:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def _replacing(path: Path, *, keep: bool = True) -> Iterator[Path]:
     """Writes beside the file and then takes its place, so that no half-written file is ever seen under its name."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield temporary
-        os.replace(temporary, path)
+        if keep:
+            os.replace(temporary, path)
     except OSError as error:
         raise TraceError(
             f"cannot be written: {error}", where=str(path), remedy="Check the folder and the space"
