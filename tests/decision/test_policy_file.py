@@ -71,6 +71,7 @@ def edited(path: Path, **changes: Any) -> Path:
         ({"utility": {"per_token": -1}}, "Utility.per_token"),
         ({"utility": {"per_mile": 1}}, "per_mile"),
         ({"utility": 3}, "cannot be read"),
+        ({"version": True}, "version True"),
         ({"rule": {"kind": "best_of"}}, "best_of"),
     ],
 )

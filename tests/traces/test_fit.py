@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -19,7 +21,8 @@ from tta_langgraph.traces.fit_explore import explore, recorded_actions
 from tta_langgraph.traces.model import Attempt, Pool
 from tta_langgraph.traces.replay import replay
 from tta_langgraph.traces.replay_columns import columns
-from tta_langgraph.traces.tune import tune
+from tta_langgraph.traces.replay_result import Outcomes
+from tta_langgraph.traces.tune import _cheapest, tune
 
 pytest.importorskip("sklearn", reason="fitting needs scikit-learn (extra: learn)")
 
@@ -158,6 +161,26 @@ def test_tuning_for_an_accuracy_finds_the_cheapest_prices_that_reach_it(repaired
     assert found.met
     assert found.outcomes.accuracy >= 0.9
     assert found.outcomes.mean_tokens < 130 + 180 + 55
+
+
+def _humped(log_scale: float) -> tuple[Policy, Outcomes]:
+    """Accuracy 0.6 where everything is paid for, 0.8 around a scale of e^2, 0.5 where nothing is."""
+    accuracy = 0.8 if 0.5 < log_scale < 4.0 else 0.6 if log_scale <= 0.5 else 0.5
+    tokens = 1000.0 - 50.0 * log_scale
+    return Policy.default("sql"), cast(Outcomes, SimpleNamespace(accuracy=accuracy, mean_tokens=tokens))
+
+
+def test_an_accuracy_is_found_between_prices_that_miss_it_on_both_sides() -> None:
+    found = _cheapest(_humped, 0.75, 20)
+    assert found.met
+    assert found.outcomes.mean_tokens < 1000 - 50 * 3.5, "and the dear end of the prices that reach it"
+
+
+def test_an_accuracy_that_no_price_reaches_gives_the_best_at_the_fewest_tokens() -> None:
+    found = _cheapest(_humped, 0.9, 20)
+    assert not found.met
+    assert found.reached == 0.8
+    assert found.outcomes.mean_tokens < 1000 - 50 * 3.5
 
 
 def test_a_target_out_of_reach_is_reported_not_pretended(repaired: Policy) -> None:

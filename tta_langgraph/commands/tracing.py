@@ -116,8 +116,8 @@ def fit(
     found.save(out)
     databases = len(set(fitted_on.db_ids))
     console.print(f"policy {found.name!r} fitted on {len(fitted_on)} questions of {databases} databases: {out}")
-    for key, value in found.notes.items():
-        console.print(f"  {key}: {value}", highlight=False)
+    for line in _summary(found):
+        console.print(f"  {line}", highlight=False)
 
 
 def tune(
@@ -225,6 +225,21 @@ def stats(
     for shown in stats_tables(found):
         console.print(table_of(shown.header, shown.rows, title=shown.title))
         console.print()
+
+
+def _summary(policy: Policy) -> list[str]:
+    """What was chosen and why, in a few lines; the file's notes have all of it."""
+    notes = policy.notes
+    lines = [f"predictor: {notes['predictor']}"]
+    if notes.get("chosen_by_replay"):
+        scores = sorted(notes["chosen_by_replay"].items(), key=lambda item: -item[1])
+        chosen = ", ".join(f"{kind} {score:.3f}" for kind, score in scores)
+        lines.append(f"accuracy in replay, mean over budgets, held out by {notes['held_out_by']}: {chosen}")
+    now = notes.get("held_out", {}).get("now", {})
+    figures = ", ".join(f"{name} {value:.3f}" for name, value in now.items() if isinstance(value, float))
+    if figures:
+        lines.append(f"P(correct) held out by {notes['held_out_by']}: {figures}")
+    return [*lines, "all figures are in the file, under notes"]
 
 
 def _policy(path: Path | None, measure: str) -> Policy:

@@ -34,11 +34,12 @@ class Tuned:
     """Whether the target was met within the tolerance."""
 
     def __str__(self) -> str:
-        found = self.outcomes
+        found, rates = self.outcomes, self.policy.utility
         return (
             f"{self.target} {self.reached:.4g} (asked {self.asked:.4g}{'' if self.met else ', not met'}): "
             f"accuracy {found.accuracy:.3f} at {found.mean_tokens:.0f} tokens and {found.mean_seconds:.2f} s, "
-            f"price {self.policy.utility.per_token:.3g} per token"
+            f"price {rates.per_token:.3g} per token"
+            + (f", {rates.per_second:.3g} per second" if rates.per_second else "")
         )
 
 
@@ -57,10 +58,11 @@ def tune(
     steps: int = 18,
     progress: Progress | None = None,
 ) -> Tuned:
-    """Finds the prices at which a policy meets a mean budget, or an accuracy, by bisection over replays.
+    """Finds the prices at which a policy meets a mean budget, or an accuracy, over replays.
 
-    Both prices (per token and per second) are scaled together. Mean cost falls as they rise, so one number decides:
-    the cheapest prices that keep the mean cost within the budget, or the dearest that still reach the accuracy.
+    Both prices (per token and per second) are scaled together, so one number decides. Mean cost falls as they rise: a
+    budget is met by bisection. Accuracy does not, so for an accuracy prices are scanned first and then refined around
+    the one that reaches it with the fewest tokens.
 
     Args:
         policy: the policy to tune; its λ only sets the ratio of the two prices.
@@ -73,12 +75,13 @@ def tune(
         repeats: episodes per question; the same cards are dealt at every price.
         seed: deals the cards.
         measure: what counts as a token.
-        steps: replays at most.
+        steps: replays at most, but for the two ends of the range; twice as many for an accuracy.
         progress: called with (replays done, replays at most).
 
     Returns:
         The tuned policy and what it reached. Where the pools cannot meet the target (the first answer alone costs
-        more, or no price reaches the accuracy), `met` is False and the nearest is given.
+        more, or no price reaches the accuracy), `met` is False and the nearest is given: for an accuracy the best one,
+        at the fewest tokens.
 
     Raises:
         PolicyError: not exactly one target was given, or it is out of range.
@@ -99,7 +102,7 @@ def tune(
     policy = policy.with_opening(opening)
     table = pools if isinstance(pools, Columns) else columns(pools, measure=measure)
     cards = order(table, repeats=repeats, seed=seed)
-    done = 0
+    done, most = 0, 2 * steps + 2 if name == "accuracy" else steps + 2
 
     def run(log_scale: float) -> tuple[Policy, Outcomes]:
         nonlocal done
@@ -107,10 +110,10 @@ def tune(
         outcomes = replay(table, priced, budget=budget, cards=cards)
         done += 1
         if progress is not None:
-            progress(done, steps + 2)
+            progress(done, most)
         return priced, outcomes
 
-    return _bisect(run, name, asked, steps)
+    return _cheapest(run, asked, most) if name == "accuracy" else _bisect(run, name, asked, steps)
 
 
 def scaled(policy: Policy, factor: float) -> Policy:
@@ -122,52 +125,62 @@ Run = Callable[[float], tuple[Policy, Outcomes]]
 
 
 def _bisect(run: Run, name: str, asked: float, steps: int) -> Tuned:
-    """Prices rise from `low` (spends most) to `high` (spends least); keeps the best that meets the target."""
+    """Mean cost falls as prices rise from `low` to `high`; keeps the most accurate that stays within the budget."""
 
     def value(outcomes: Outcomes) -> float:
-        return {
-            "tokens": outcomes.mean_tokens,
-            "seconds": outcomes.mean_seconds,
-            "accuracy": outcomes.accuracy,
-        }[name]
+        return outcomes.mean_tokens if name == "tokens" else outcomes.mean_seconds
 
     def meets(outcomes: Outcomes) -> bool:
-        return value(outcomes) >= asked - EPSILON if name == "accuracy" else value(outcomes) <= asked + EPSILON
+        return value(outcomes) <= asked + EPSILON
 
     low, high = -WIDEST, WIDEST
     generous, stingy = run(low), run(high)
-    # For a budget the generous end is wanted, as far as it fits; for an accuracy the stingy one.
-    wanted, other = (stingy, generous) if name == "accuracy" else (generous, stingy)
-    best = wanted if meets(wanted[1]) else other if meets(other[1]) else None
-    if best is None or best is wanted:
-        found = best or min((generous, stingy), key=lambda pair: abs(value(pair[1]) - asked))
-    else:
-        found = best
+    found = generous if meets(generous[1]) else stingy
+    if found is stingy and meets(stingy[1]):
         for _ in range(steps):
             middle = (low + high) / 2
             candidate = run(middle)
-            fits = meets(candidate[1])
-            if fits:
-                found = _better(found, candidate, name)
-            if fits == (name == "accuracy"):
-                low = middle
+            if meets(candidate[1]):
+                found, high = max(found, candidate, key=lambda pair: _worth(pair[1])), middle
             else:
-                high = middle
-    return Tuned(
-        policy=found[0],
-        outcomes=found[1],
-        target=name,
-        asked=asked,
-        reached=value(found[1]),
-        met=meets(found[1]),
-    )
+                low = middle
+    elif found is stingy:
+        found = min((generous, stingy), key=lambda pair: abs(value(pair[1]) - asked))
+    return _tuned(found, name, asked, value(found[1]), meets(found[1]))
 
 
-def _better(a: tuple[Policy, Outcomes], b: tuple[Policy, Outcomes], name: str) -> tuple[Policy, Outcomes]:
-    """Of two that meet the target: the cheaper for an accuracy, the more accurate (then the cheaper) for a budget."""
-    if name == "accuracy":
-        return b if b[1].mean_tokens <= a[1].mean_tokens else a
-    return b if (b[1].accuracy, -b[1].mean_tokens) >= (a[1].accuracy, -a[1].mean_tokens) else a
+def _cheapest(run: Run, asked: float, most: int) -> Tuned:
+    """The fewest tokens at which the accuracy is reached; where it is not, the best accuracy.
+
+    Accuracy does not fall steadily as prices rise: a policy that pays for everything also pays for what breaks right
+    answers. So all prices are looked at from afar, and then those around the best one more closely.
+    """
+
+    def rank(pair: tuple[Policy, Outcomes]) -> tuple[bool, float, float]:
+        found = pair[1]
+        met = found.accuracy >= asked - EPSILON
+        return met, 0.0 if met else found.accuracy, -found.mean_tokens
+
+    coarse = max(3, most * 2 // 3)
+    gap = 2 * WIDEST / (coarse - 1)
+    tried = {at: run(at) for at in (-WIDEST + gap * i for i in range(coarse))}
+    for _ in range((most - coarse) // 2):
+        best = max(tried, key=lambda at: rank(tried[at]))
+        gap /= 2
+        for at in (best - gap, best + gap):
+            if -WIDEST <= at <= WIDEST:
+                tried[at] = run(at)
+    found = max(tried.values(), key=rank)
+    return _tuned(found, "accuracy", asked, found[1].accuracy, rank(found)[0])
+
+
+def _tuned(found: tuple[Policy, Outcomes], name: str, asked: float, reached: float, met: bool) -> Tuned:
+    return Tuned(policy=found[0], outcomes=found[1], target=name, asked=asked, reached=reached, met=met)
+
+
+def _worth(outcomes: Outcomes) -> tuple[float, float]:
+    """Of two that meet a budget: the more accurate, then the cheaper."""
+    return outcomes.accuracy, -outcomes.mean_tokens
 
 
 WIDEST = math.log(1e5)
