@@ -151,6 +151,8 @@ def test_the_trace_of_the_recording_is_stored_with_the_pool(server: ScriptedServ
         [pool] = store.pools()
         assert trace.tokens == pool.spent.tokens
         assert trace.correct is False
+        judged = [c.id for c in trace.candidates if c.evidence.verdicts and c.evidence.verdicts[0].judge]
+        assert judged == [judgement.attempt for judgement in pool.judgements], "whose calls the verdicts were"
         assert store.manifest(pool.manifest_id).sampling["samples"] == 4
 
 

@@ -11,6 +11,7 @@ import pytest
 from tests.traces.conftest import make_trace
 from tta_langgraph.budget import Charge, Usage
 from tta_langgraph.errors import TraceError
+from tta_langgraph.evidence import Evidence, Verdict
 from tta_langgraph.state import Candidate
 from tta_langgraph.traces import Trace
 from tta_langgraph.traces.alarms import CallSize, output_alarms
@@ -92,6 +93,66 @@ def test_a_model_listed_cheaper_that_costs_more_per_episode_is_named() -> None:
     assert [model.model for model in found.models] == ["chatty", "terse"]
     assert found.models[0].actual == pytest.approx(0.00401 / 10_100 * 1e6)
     assert found.models[1].listed == 2.5
+
+
+def _call(key: str, source: str, usd: float, tokens: int = 100) -> Charge:
+    return Charge(id=key, source=source, usage=Usage(prompt_tokens=tokens, usd=usd, model_calls=1))
+
+
+def test_a_models_costs_are_all_its_calls_not_its_answers_alone() -> None:
+    prices = {"cheap": (1.0, 2.0), "dear": (3.0, 6.0)}
+
+    def episode(key: str, model: str, others: tuple[Charge, ...]) -> Trace:
+        return replace(_trace(key, model=model), charges=(_call("a", "generate", 0.001), *others))
+
+    looked_again = (_call("b", "reflect", 0.05, 2_000), _call("c", "generate", 0.01))
+    found = stats([episode("1", "cheap", looked_again), episode("2", "dear", ())], listed=prices.get)
+    by_name = {model.model: model for model in found.models}
+    assert by_name["cheap"].usd_per_episode == pytest.approx(0.061)
+    assert by_name["cheap"].usage.prompt_tokens == 2_200
+    assert found.reversals == (("cheap", "dear"),)
+    assert sum(model.usd_per_episode * model.episodes for model in found.models) == pytest.approx(
+        found.overall.usd * found.overall.episodes
+    )
+
+
+def test_a_judges_calls_and_an_escalation_belong_to_their_own_models() -> None:
+    seen = Evidence(verdicts=(Verdict(score=1.0, label="SUCCESS", judge="judge-model"),))
+    candidates = (
+        Candidate(text="x", model="small", evidence=seen),
+        Candidate(text="y", model="large", action="escalate"),
+    )
+    charges = (_call("a", "generate", 0.1), _call("b", "judge", 0.2), _call("c", "escalate", 0.4))
+    found = stats([replace(_trace("1"), candidates=candidates, charges=charges)])
+    assert {model.model: model.usd_per_episode for model in found.models} == {
+        "small": pytest.approx(0.1),
+        "judge-model": pytest.approx(0.2),
+        "large": pytest.approx(0.4),
+    }
+
+
+def test_a_call_that_may_be_either_models_is_given_to_neither_and_no_reversal_is_claimed() -> None:
+    candidates = (Candidate(text="x", model="cheap"), Candidate(text="y", model="dear"))
+    trace = replace(_trace("1"), candidates=candidates, charges=(_call("a", "call", 0.1), _call("b", "judge", 0.1)))
+    alone = [
+        _trace("2", model="cheap", usage=Usage(prompt_tokens=9, usd=9.0, model_calls=1)),
+        _trace("3", model="dear"),
+    ]
+    found = stats([trace, *alone], listed={"cheap": (1.0, 2.0), "dear": (3.0, 6.0)}.get)
+    assert {model.model for model in found.models} == {"cheap", "dear", "unknown"}
+    assert found.reversals == ()
+
+
+def test_a_recording_of_the_whole_grid_is_not_an_episode_among_others() -> None:
+    grid = _trace("r", strategy="record", usage=Usage(prompt_tokens=90_000, usd=1.0, model_calls=20))
+    found = stats([_trace("a"), grid])
+    assert (found.overall.episodes, found.overall.tokens) == (1, 100)
+    [row] = [group for group in found.strategies if group.name == "record"]
+    assert math.isnan(row.tokens_per_right)
+    assert math.isnan(row.usd_per_right)
+    assert [model.usage.tokens for model in found.models] == [100]
+    assert [row[0] for row in stats_tables(found)[0].rows] == ["all", "policy", "record"]
+    assert [row[0] for row in stats_tables(stats([grid]))[0].rows] == ["record"]
 
 
 def test_a_model_without_a_price_has_none() -> None:

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tta_langgraph.budget import Budget
 from tta_langgraph.commands.models import ready_model
-from tta_langgraph.commands.render import EpisodeView, show_answer, spent_text, table_of
+from tta_langgraph.commands.render import EpisodeView, show_answer, show_table, spent_text
 from tta_langgraph.commands.running import Episode, run_episode
 from tta_langgraph.decision import Policy
 from tta_langgraph.demo import DEFAULT_QUESTIONS, build_database, demo_policy, load_questions
@@ -167,7 +167,7 @@ def _compare(
 
 def _table(console: Console, scores: Sequence[Score]) -> None:
     columns = ("strategy", "right", "tokens", "uncached", "seconds", "steps after the first answer")
-    console.print(table_of(columns, [score.row() for score in scores]))
+    show_table(console, columns, [score.row() for score in scores])
     console.print("[dim]tokens, uncached tokens and seconds are means per question[/dim]")
 
 

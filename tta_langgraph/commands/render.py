@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from tta_langgraph.budget import Budget, BudgetTracker
@@ -20,6 +21,9 @@ LABEL = 10
 """Width of the first column."""
 SHOWN_ROWS = 5
 """Rows of an answer that are shown."""
+
+UNLIMITED = 10_000
+"""Columns of a page that is never too narrow."""
 
 
 class EpisodeView:
@@ -151,6 +155,27 @@ def table_of(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: st
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     return table
+
+
+def show_table(
+    console: Console, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str | None = None
+) -> None:
+    """Prints a table without losing a figure.
+
+    Off a terminal it is as wide as it needs to be; on one that is too narrow each row becomes a block of lines.
+    """
+    table = table_of(columns, rows, title=title)
+    needed = Measurement.get(console, console.options.update(width=UNLIMITED), table).maximum
+    if needed <= console.width or not console.is_terminal:
+        page = Console(file=console.file, width=needed) if needed > console.width else console
+        page.print(table)
+        return
+    if title:
+        console.print(f"[italic]{escape(title)}[/italic]", highlight=False)
+    for row in rows:
+        console.print(f"[bold]{_cell(row[0])}[/bold]", highlight=False)
+        for name, value in zip(columns[1:], row[1:], strict=True):
+            console.print(f"  {escape(name)}: {_cell(value)}", highlight=False)
 
 
 def _cell(value: Any) -> str:

@@ -13,7 +13,7 @@ from tta_langgraph.budget import Budget
 from tta_langgraph.commands.arguments import limit, price
 from tta_langgraph.commands.bars import bar
 from tta_langgraph.commands.recorded import one_side, read_columns, warn_of_measure
-from tta_langgraph.commands.render import table_of
+from tta_langgraph.commands.render import show_table
 from tta_langgraph.decision import Policy
 
 NOT_MET = 3
@@ -78,7 +78,7 @@ def replay(
         console.print_json(json.dumps({"questions": len(table), "episodes": cards.episodes, "strategies": figures}))
         return
     console.print(f"{len(table)} questions, {cards.episodes} episodes of {own.name}\n", highlight=False)
-    console.print(table_of(("strategy", "accuracy", "tokens", "seconds"), rows))
+    show_table(console, ("strategy", "accuracy", "tokens", "seconds"), rows)
 
 
 def fit(
@@ -223,7 +223,7 @@ def stats(
         console.print_json(json.dumps(found.to_dict()))
         return
     for shown in stats_tables(found):
-        console.print(table_of(shown.header, shown.rows, title=shown.title))
+        show_table(console, shown.header, shown.rows, title=shown.title)
         console.print()
 
 

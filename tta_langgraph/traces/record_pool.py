@@ -149,6 +149,7 @@ class PoolRecorder:
                     model=model_label(verdict.judge),
                 )
             )
+            self._candidates = [found[0] if c.id == case.id else c for c in self._candidates]
             members = {c.id for c in groups.get(case.key or "", [case])} | {case.id}
             self._attempts = [replace(a, verdict_score=verdict.score) if a.id in members else a for a in self._attempts]
         return outcomes[0][0][0] if outcomes[0][0] else first

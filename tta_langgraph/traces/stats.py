@@ -13,6 +13,7 @@ from tta_langgraph.budget import Usage
 from tta_langgraph.models.prices import price_for
 from tta_langgraph.traces.alarms import Alarm, CallSize, output_alarms
 from tta_langgraph.traces.model import Trace
+from tta_langgraph.traces.stats_models import ModelCalls, ModelsSeen
 
 Listed = Callable[[str], tuple[float, float] | None]
 """From a model's name to its list price in US dollars per million prompt and completion tokens, or None."""
@@ -60,18 +61,18 @@ class GroupStats:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelStats:
-    """Figures of one model over all answers it wrote."""
+    """Figures of one model over all its calls: answers, second looks, verdicts, failed attempts."""
 
     model: str
     """Its name."""
     answers: int
     """Candidates it wrote."""
     episodes: int
-    """Episodes that it wrote in."""
+    """Episodes that it was called in."""
     usage: Usage
-    """What they consumed."""
+    """What all its calls consumed."""
     usd_per_episode: float
-    """US dollars per episode that it wrote in."""
+    """US dollars per episode that it was called in."""
     actual: float
     """US dollars per million tokens as paid, cached and uncached, prompt and completion together."""
     listed_prompt: float | None
@@ -92,13 +93,15 @@ class Stats:
     """Everything that `tta stats` shows."""
 
     overall: GroupStats
-    """All episodes."""
+    """All episodes, but for recordings: each of those ran the whole grid on a question."""
     strategies: tuple[GroupStats, ...]
     """By strategy, the most frequent first."""
     models: tuple[ModelStats, ...]
-    """By model, the dearest per episode first."""
+    """By model, the dearest per episode first, over the same episodes (a store of recordings alone: over those);
+    `unknown` has the calls of which the trace does not say whose they are."""
     reversals: tuple[tuple[str, str], ...]
-    """Pairs of models (a, b) where a is listed cheaper than b and costs more per episode, since it writes more."""
+    """Pairs of models (a, b) where a is listed cheaper than b and costs more per episode, since it writes more.
+    Models of which some calls are `unknown` are left out."""
     alarms: tuple[Alarm, ...]
     """Calls that wrote far more than their prompt warrants."""
 
@@ -134,22 +137,26 @@ def stats(
     rates = (per_token, per_second, per_usd)
     groups: dict[str, _Group] = defaultdict(_Group)
     everything = _Group()
-    models: dict[str, _Model] = defaultdict(_Model)
+    live, recorded = ModelsSeen(), ModelsSeen()
     sizes: list[CallSize] = []
     for trace in traces:
         groups[trace.strategy or "live"].add(trace)
-        everything.add(trace)
-        for candidate in trace.candidates:
-            models[candidate.model or "unknown"].add(trace.id, candidate.usage)
+        if trace.strategy == RECORD:
+            recorded.add(trace)
+        else:
+            everything.add(trace)
+            live.add(trace)
         sizes += [CallSize.of(trace.id, charge) for charge in trace.charges if charge.usage.model_calls]
-    rows = [_model_stats(name, model, listed or listed_price) for name, model in models.items()]
+    models = live if everything.episodes else recorded
+    rows = [_model_stats(name, model, listed or listed_price) for name, model in models.by_name.items()]
+    sure = [row for row in rows if row.listed is not None and row.model not in models.unsure]
     return Stats(
         overall=everything.stats("all", rates),
         strategies=tuple(
             group.stats(name, rates) for name, group in sorted(groups.items(), key=lambda item: -item[1].episodes)
         ),
         models=tuple(sorted(rows, key=lambda row: (-row.usd_per_episode, row.model))),
-        reversals=_reversals([row for row in rows if row.listed is not None]),
+        reversals=_reversals(sure),
         alarms=tuple(output_alarms(sizes, ratio=alarm_ratio)),
     )
 
@@ -211,28 +218,15 @@ class _Group:
             seconds_p50=_percentile(ordered, 0.50),
             seconds_p90=_percentile(ordered, 0.90),
             seconds_p99=_percentile(ordered, 0.99),
-            usd_per_right=_per_right(spent.usd, self.right, known),
-            tokens_per_right=_per_right(spent.tokens, self.right, known),
-            cost_adjusted=accuracy - cost,
+            # The right answer of a recording is the first one's, and its cost is the whole grid's.
+            usd_per_right=math.nan if name == RECORD else _per_right(spent.usd, self.right, known),
+            tokens_per_right=math.nan if name == RECORD else _per_right(spent.tokens, self.right, known),
+            cost_adjusted=math.nan if name == RECORD else accuracy - cost,
             stop_reasons=dict(self.reasons.most_common()),
         )
 
 
-@dataclass
-class _Model:
-    """What is kept of one model's answers while they go by."""
-
-    answers: int = 0
-    usage: Usage = Usage()
-    episodes: set[str] = field(default_factory=set)
-
-    def add(self, episode: str, usage: Usage) -> None:
-        self.answers += 1
-        self.usage += usage
-        self.episodes.add(episode)
-
-
-def _model_stats(name: str, model: _Model, listed: Listed) -> ModelStats:
+def _model_stats(name: str, model: ModelCalls, listed: Listed) -> ModelStats:
     price = listed(name)
     prompt, completion = price if price is not None else (None, None)
     usage = model.usage
@@ -299,3 +293,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+RECORD = "record"
+"""Strategy of the traces that a recording leaves."""

@@ -23,7 +23,9 @@ class Table:
 
 def stats_tables(stats: Stats) -> list[Table]:
     """The figures as tables of text; empty ones are left out."""
-    groups = [stats.overall, *stats.strategies] if len(stats.strategies) > 1 else [stats.overall]
+    one = len(stats.strategies) == 1 and stats.overall.episodes
+    overall = [stats.overall] if stats.overall.episodes or not stats.strategies else []
+    groups = overall if one else [*overall, *stats.strategies]
     tables = [
         Table(title="Episodes", header=_GROUP_HEADER, rows=tuple(_group_row(group) for group in groups)),
         Table(title="Models", header=_MODEL_HEADER, rows=tuple(_model_row(model) for model in stats.models)),
