@@ -110,13 +110,17 @@ class Comparison:
     """A policy's curve set against the best static mixture and the oracle, over the costs all three can have."""
 
     low: float
-    """Lower end of the range of costs compared."""
+    """Lower end of the range of costs compared: where the dearer of the two cheapest points lies."""
     high: float
-    """Upper end: where the best static strategy reaches its highest accuracy."""
+    """Upper end: where the best static strategy reaches its highest accuracy; below `low` if there is no such range."""
     area_share: float
-    """Share of the area between best static and oracle that the policy covers; 1 is the oracle, 0 the best static."""
+    """Share of the area between best static and oracle that the policy covers; 1 is the oracle, 0 the best static.
+
+    Not a number where `no_area` says why."""
+    no_area: str = ""
+    """Why there is no share of the area; empty if there is one."""
     worst_gap: float
-    """Largest amount (in accuracy) by which the policy lies below the best static mixture at any cost; ≤ 0 if never."""
+    """Largest difference in accuracy by which the policy is below the best static mixture there; ≤ 0 if never."""
     worst_gap_at: float
     """The cost at which that happens."""
     static_best: float
@@ -135,19 +139,25 @@ class Comparison:
 def compare(policy: Frontier, static: Frontier, oracle: Frontier, *, grid: int = 200) -> Comparison:
     """Compares three frontiers between the policy's or static's cheapest point and the best static strategy's cost."""
     low, high = float(max(static.cost[0], policy.cost[0])), float(static.cost[-1])
-    high = max(high, low)
     room = oracle.area(low, high) - static.area(low, high)
     gained = policy.area(low, high) - static.area(low, high)
-    costs = np.linspace(low, high, grid)
+    # Without a common range the policy's cheapest point is set beside the best that a static strategy ever has.
+    costs = np.linspace(low, max(low, high), grid)
     gap = static.at(costs) - policy.at(costs)
     worst = int(np.nanargmax(gap))
+    none = ""
+    if low > high:
+        none = "the policy's cheapest point costs more than the best static strategy"
+    elif room <= 1e-9 * (high - low):
+        none = "there is no room between the best static mixture and the oracle"
     return Comparison(
         low=low,
         high=high,
-        area_share=gained / room if room > 0 else float("nan"),
+        area_share=float("nan") if none else gained / room,
+        no_area=none,
         worst_gap=float(gap[worst]),
         worst_gap_at=float(costs[worst]),
         static_best=float(static.accuracy[-1]),
-        static_cost=high,
+        static_cost=float(static.cost[-1]),
         policy_cost=policy.cost_of(float(static.accuracy[-1])),
     )

@@ -79,9 +79,9 @@ def frontier_figure(ev: Evaluation, cost: str) -> Figure | None:
         axes.set_ylabel("accuracy")
         axes.legend(loc="lower right", fontsize=7 if narrow else 8.5)
 
-    share = ""
-    if comparison.area_share == comparison.area_share:  # not NaN: there is room between them
-        share = f", and covers {comparison.area_share:.0%} of the area between the best static mixture and the oracle"
+    share = f", and covers {comparison.area_share:.0%} of the area between the best static mixture and the oracle"
+    if comparison.no_area:
+        share = f"; no area is given, because {comparison.no_area}"
     best = comparison.policy_cost
     reached = f"{best:,.0f} {unit}" if np.isfinite(best) else "no price tried"
     return Figure(
