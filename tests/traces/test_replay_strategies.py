@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tta_langgraph.decision.pets import Curve
 from tta_langgraph.errors import TraceError
 from tta_langgraph.selection import select
 from tta_langgraph.traces.frontier import Point, compare, frontier
@@ -25,6 +26,7 @@ from tta_langgraph.traces.strategies import (
     reflect,
     statics,
 )
+from tta_langgraph.traces.strategies_pets import pets
 
 
 def simulated(questions: int = 60, samples: int = 12, seed: int = 0, greedy: bool = True) -> list[Pool]:
@@ -285,3 +287,24 @@ def test_the_area_share_is_zero_for_the_static_mixture_and_one_for_the_oracle() 
     halfway = compare(frontier([(10, 0.5), (55, 0.8)]), static, best)
     assert halfway.cost_ratio == pytest.approx(0.55)
     assert halfway.worst_gap <= 1e-12
+
+
+def test_a_second_request_of_pets_takes_no_longer_than_its_own_slowest_sample() -> None:
+    attempts = tuple(
+        Attempt(
+            id=f"a{i}",
+            action="generate" if i == 0 else "resample",
+            key=key,
+            executed=True,
+            prompt_tokens=100,
+            completion_tokens=10,
+            seconds=seconds,
+        )
+        for i, (key, seconds) in enumerate(zip("abcdef", (9.0, 1.0, 1.0, 1.0, 2.0, 3.0), strict=True))
+    )
+    table = columns([Pool(question_id="q", attempts=attempts)])
+    b = Bench(table, order(table, shuffle=False))
+    found = pets(b, {(1, 1, 1, 1): (Curve(a=1.0, b=-1.0), 1.0)}, 6)
+    assert found.calls.tolist() == [2]
+    assert found.tokens.tolist() == [2 * 100 + 6 * 10]
+    assert found.seconds.tolist() == [9.0 + 3.0]

@@ -28,7 +28,8 @@ def pets_curves(table: Columns, *, first: int = 4, seed: int = 0) -> Curves:
 def pets(bench: Bench, curves: Curves, mean: float, *, first: int = 4) -> Outcomes:
     """Takes `first` samples, then what `allocate` gives their pattern at a mean of `mean` samples, and votes.
 
-    The first samples are one request and the others another one: the prompt counts twice at most.
+    The first samples are one request and the others another one: the prompt counts twice at most, and each request
+    takes as long as its slowest sample.
 
     Args:
         bench: what it is measured on.
@@ -47,7 +48,10 @@ def pets(bench: Bench, curves: Curves, mean: float, *, first: int = 4) -> Outcom
     head = np.minimum(first - 1, seq.length - 1)
     more = last > head
     prompt = np.where(more, table["prompt_tokens"][seq.rows[e, last]], 0)
-    seconds = np.where(more, seq.together_seconds[e, last], 0.0) + seq.together_seconds[e, head]
+    drawn = np.arange(rows.shape[1])
+    took = np.where(rows >= 0, table["seconds"][rows].astype(float) + table["execution_seconds"][rows], 0.0)
+    second = np.where((drawn > head[:, None]) & (drawn <= last[:, None]), took, 0.0)
+    seconds = seq.together_seconds[e, head] + second.max(axis=1)
     return bench.outcome(
         f"pets({mean:g})", "pets", seq.winner[e, last], seq.together_tokens[e, last] + prompt, seconds, 1 + more
     )
