@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from tta_langgraph.traces.frontier import compare, frontier
+from tta_langgraph.traces.frontier import Point, compare, frontier
 
 
 def test_the_best_static_strategy_keeps_its_own_cost_where_the_policy_starts_dearer() -> None:
@@ -31,3 +31,10 @@ def test_one_static_strategy_alone_leaves_no_room_and_says_so() -> None:
     found = compare(static, static, static)
     assert math.isnan(found.area_share)
     assert found.no_area == "there is no room between the best static mixture and the oracle"
+
+
+def test_no_share_of_the_area_is_given_where_a_static_strategy_beats_the_oracle() -> None:
+    static = frontier([Point(name="one_shot", cost=10, accuracy=0.5), Point(name="reflect(1)", cost=20, accuracy=0.8)])
+    found = compare(static, static, frontier([(10, 0.5), (40, 0.9)]))
+    assert math.isnan(found.area_share)
+    assert "reflect(1)" in found.no_area

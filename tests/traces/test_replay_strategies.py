@@ -20,12 +20,11 @@ from tta_langgraph.traces.strategies import (
     esc,
     model_alone,
     one_shot,
-    oracle,
-    oracle_curve,
     random_stop,
     reflect,
     statics,
 )
+from tta_langgraph.traces.strategies_oracle import oracle, oracle_curve
 from tta_langgraph.traces.strategies_pets import pets
 
 
@@ -203,18 +202,51 @@ def test_every_strategy_meets_the_same_cards() -> None:
         np.testing.assert_array_equal(first.correct, second.correct)
 
 
-def test_no_strategy_beats_the_oracle_that_knows_the_pool() -> None:
-    b = bench(repeats=4)
-    best = frontier([(o.mean_tokens, o.accuracy) for o in oracle_curve(b, points=60)])
+@pytest.mark.parametrize("cost", ["tokens", "seconds"])
+@pytest.mark.parametrize("greedy", [True, False])
+def test_no_strategy_beats_the_oracle_that_knows_the_pool(cost: str, greedy: bool) -> None:
+    b = bench(repeats=4, greedy=greedy)
+    best = frontier([(o.mean(cost), o.accuracy) for o in oracle_curve(b, points=60, cost=cost)])
     for found in statics(b):
-        if found.family in ("best_of", "esc"):
-            continue  # drawn together they pay for the prompt once, which the one-by-one oracle does not
+        assert found.accuracy <= best.at(found.mean(cost)) + 1e-9, found.name
+
+
+@pytest.mark.parametrize("selects", [True, False])
+def test_an_oracle_may_share_the_prompt_as_a_majority_does(selects: bool) -> None:
+    attempts = tuple(
+        Attempt(
+            id=f"a{i}",
+            action="generate" if i == 0 else "resample",
+            key=key,
+            correct=key == "right",
+            executed=True,
+            prompt_tokens=400,
+            completion_tokens=40,
+            seconds=1.0,
+        )
+        for i, key in enumerate(("wrong", "other", "right", "right"))
+    )
+    table = columns([Pool(question_id="q", attempts=attempts)])
+    b = Bench(table, order(table, shuffle=False))
+    assert best_of(b, 3).accuracy == 1.0
+    best = oracle(b, 1e-12, selects=selects)
+    assert best.accuracy == 1.0
+    assert best.mean_tokens <= best_of(b, 3).mean_tokens
+    assert best.mean_seconds <= best_of(b, 3).mean_seconds
+
+
+def test_no_vote_beats_the_oracle_that_must_vote_too() -> None:
+    b = bench(repeats=4)
+    best = frontier([(o.mean_tokens, o.accuracy) for o in oracle_curve(b, points=60, selects=False)])
+    for n in (2, 4, 8, 12):
+        found = best_of(b, n)
         assert found.accuracy <= best.at(found.mean_tokens) + 1e-9, found.name
 
 
-def test_the_oracle_at_a_prohibitive_price_is_one_shot_and_at_none_has_full_coverage() -> None:
+def test_the_oracle_at_a_prohibitive_price_takes_the_cheapest_answer_and_at_none_has_full_coverage() -> None:
     b = bench(repeats=2)
-    assert oracle(b, 1e9).tokens.tolist() == one_shot(b).tokens.tolist()
+    cheapest = np.minimum(one_shot(b).tokens, best_of(b, 1).tokens)
+    assert oracle(b, 1e9).tokens.tolist() == cheapest.tolist()
     free = oracle(b, 1e-12)
     assert free.accuracy == b.sequence.any_right[:, -1].mean()
 

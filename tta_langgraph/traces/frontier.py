@@ -136,6 +136,10 @@ class Comparison:
         return self.policy_cost / self.static_cost if self.static_cost > 0 else float("inf")
 
 
+TOUCHING = 1e-3
+"""An oracle's curve is drawn through few prices: strategies above it by less than this touch it."""
+
+
 def compare(policy: Frontier, static: Frontier, oracle: Frontier, *, grid: int = 200) -> Comparison:
     """Compares three frontiers between the policy's or static's cheapest point and the best static strategy's cost."""
     low, high = float(max(static.cost[0], policy.cost[0])), float(static.cost[-1])
@@ -145,9 +149,13 @@ def compare(policy: Frontier, static: Frontier, oracle: Frontier, *, grid: int =
     costs = np.linspace(low, max(low, high), grid)
     gap = static.at(costs) - policy.at(costs)
     worst = int(np.nanargmax(gap))
+    corners = zip(static.cost, static.accuracy, static.names, strict=True)
+    above = [name for at, right, name in corners if low <= at <= high and right > oracle.at(at) + TOUCHING]
     none = ""
     if low > high:
         none = "the policy's cheapest point costs more than the best static strategy"
+    elif above:
+        none = f"{above[-1]} does better than the oracle, which is no bound here"
     elif room <= 1e-9 * (high - low):
         none = "there is no room between the best static mixture and the oracle"
     return Comparison(

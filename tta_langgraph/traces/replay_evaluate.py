@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,8 @@ from tta_langgraph.traces.replay_columns import Columns, Measure, columns
 from tta_langgraph.traces.replay_draws import order
 from tta_langgraph.traces.replay_prices import price_grid
 from tta_langgraph.traces.replay_result import Outcomes, joined
-from tta_langgraph.traces.strategies import RULES, Bench, oracle_curve, statics
+from tta_langgraph.traces.strategies import RULES, Bench, statics
+from tta_langgraph.traces.strategies_oracle import oracle_curve
 from tta_langgraph.traces.tune import scaled
 
 
@@ -36,7 +38,7 @@ class Evaluation:
     statics: Sequence[Outcomes]
     """Static strategies and published stop rules."""
     oracles: Sequence[Outcomes]
-    """The oracle that knows the pool, cheap end first."""
+    """The oracle that knows the pool and saves tokens, cheap end first."""
     stop_oracles: Sequence[Outcomes]
     """The oracle that knows when to stop but must vote."""
     curve: Sequence[Outcomes]
@@ -63,8 +65,8 @@ class Evaluation:
             "rules": [o for o in self.statics if o.family in RULES],
             "static": self.statics,
             "policy": self.curve,
-            "oracle": self.oracles,
-            "oracle stop": self.stop_oracles,
+            "oracle": self.oracles if cost == "tokens" else self._hasty[0],
+            "oracle stop": self.stop_oracles if cost == "tokens" else self._hasty[1],
         }
         if draws:
             return [o.point(cost=cost, draws=draws) for o in sets[kind]]
@@ -111,6 +113,11 @@ class Evaluation:
                 if self._has(against)
             },
         }
+
+    @cached_property
+    def _hasty(self) -> tuple[list[Outcomes], list[Outcomes]]:
+        """Both oracles where they save seconds: what is cheapest in tokens need not be the quickest."""
+        return oracle_curve(self.bench, cost="seconds"), oracle_curve(self.bench, selects=False, cost="seconds")
 
     def _has(self, kind: str) -> bool:
         return bool(self.points(kind))

@@ -1,4 +1,4 @@
-"""Static strategies, published stop rules and the oracle, replayed on the same cards as a policy.
+"""Static strategies and published stop rules, replayed on the same cards as a policy.
 
 Each takes the recorded columns and the order in which episodes meet them, and gives one outcome per episode, computed
 for all episodes at once.
@@ -145,7 +145,7 @@ def adaptive_consistency(bench: Bench, threshold: float = 0.95, limit: int | Non
     seq = bench.sequence
     confident = 1 - betainc(seq.lead + 1.0, seq.runner_up + 1.0, 0.5) >= threshold
     name = f"adaptive_consistency({threshold:g})" if limit is None else f"adaptive_consistency({threshold:g}, {limit})"
-    return bench.stopped(name, "adaptive_consistency", _first(confident, limit))
+    return bench.stopped(name, "adaptive_consistency", first_true(confident, limit))
 
 
 def esc(bench: Bench, window: int, limit: int | None = None) -> Outcomes:
@@ -181,59 +181,15 @@ def esc(bench: Bench, window: int, limit: int | None = None) -> Outcomes:
 def random_stop(bench: Bench, chance: float, seed: int = 1) -> Outcomes:
     """After each answer stops with a fixed chance, whatever it saw: the floor for every stop rule."""
     luck = np.random.default_rng(seed).random(bench.sequence.rows.shape) < chance
-    return bench.stopped(f"random({chance:g})", "random", _first(luck))
+    return bench.stopped(f"random({chance:g})", "random", first_true(luck))
 
 
-def oracle(bench: Bench, price: float, *, selects: bool = True) -> Outcomes:
-    """Knows the pool: goes on only where a right answer will come, and stops when it is there.
-
-    It meets samples in the same order as everyone and pays for each; on a ladder of models it goes straight to the
-    cheapest one that is right. It extends an episode to its first right answer when that costs no more than one right
-    answer is worth (`1 / price`), and else stops at the first answer.
-
-    Args:
-        bench: what it is measured on.
-        price: price per token; sweeping it from high to low draws the oracle's frontier.
-        selects: True knows which answer is right; False knows only when to stop, and the vote must select.
-    """
-    seq = bench.sequence
-    tokens, seconds, jumps = seq.tokens, seq.seconds, selects and not bench.cards.samples.shape[1]
-    if jumps:  # nothing but the first answer and the right one is paid for
-        tokens, seconds = (np.diff(c, axis=1, prepend=0.0) for c in (tokens, seconds))
-        tokens[:, 1:] += tokens[:, :1]
-        seconds[:, 1:] += seconds[:, :1]
-    good = (seq.any_right if selects else seq.right) & seq.valid
-    at = _first(good, fallback=0)
-    e = np.arange(len(at))
-    gained = (tokens[e, at] - tokens[:, 0]) * price <= 1.0
-    at = np.where(good[e, at] & gained, at, 0)
-    row = np.where(good[e, at], seq.rows[e, at] if selects else seq.winner[e, at], seq.winner[e, at])
-    return bench.outcome(
-        f"oracle{'' if selects else ' stop'}({price:g})",
-        "oracle" if selects else "oracle stop",
-        row,
-        tokens[e, at],
-        seconds[e, at],
-        np.minimum(at, 1) + 1 if jumps else at + 1,
-    )
-
-
-def _first(stop: NDArray[np.bool_], limit: int | None = None, fallback: int | None = None) -> Ints:
+def first_true(stop: NDArray[np.bool_], limit: int | None = None, fallback: int | None = None) -> Ints:
     """Index of the first True per episode; without one, the last draw allowed or `fallback`."""
     width = stop.shape[1] if limit is None else min(limit, stop.shape[1])
     window = stop[:, :width]
     last = width - 1 if fallback is None else fallback
     return np.asarray(np.where(window.any(axis=1), window.argmax(axis=1), last), dtype=np.int64)
-
-
-def oracle_curve(bench: Bench, *, selects: bool = True, points: int = 24) -> list[Outcomes]:
-    """The oracle at prices that cover its whole frontier, cheap end first."""
-    extra = bench.sequence.tokens - bench.sequence.tokens[:, :1]
-    span = extra[extra > 0]
-    if not span.size:
-        return [oracle(bench, 1.0, selects=selects)]
-    prices = 1.0 / np.quantile(span, np.linspace(0, 1, points))
-    return [oracle(bench, float(price), selects=selects) for price in [1e9, *prices]]
 
 
 def statics(bench: Bench) -> list[Outcomes]:
