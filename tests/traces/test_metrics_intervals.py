@@ -7,7 +7,15 @@ import pytest
 
 from tta_langgraph.errors import TraceError
 from tta_langgraph.traces.metrics_calibration import auc, brier, calibration_error, reliability
-from tta_langgraph.traces.metrics_intervals import bootstrap, mcnemar, paired_difference, wilson
+from tta_langgraph.traces.metrics_intervals import (
+    Interval,
+    bootstrap,
+    mcnemar,
+    paired_difference,
+    proportion,
+    standing,
+    wilson,
+)
 
 
 def test_a_bootstrap_over_questions_covers_the_true_mean_about_as_often_as_promised() -> None:
@@ -88,3 +96,31 @@ def test_auc_is_the_chance_that_a_right_answer_outranks_a_wrong_one() -> None:
     pairs = [(x > y) + 0.5 * (x == y) for x in p[right == 1] for y in p[right == 0]]
     assert auc(p, right) == pytest.approx(np.mean(pairs))
     assert np.isnan(auc([0.3], [1]))
+
+
+def test_all_right_on_two_questions_is_not_certainty() -> None:
+    found = proportion([1.0, 1.0])
+    assert (found.value, found.high) == (1.0, 1.0)
+    assert found.low == pytest.approx(wilson(2, 2).low)
+    assert proportion([0.0] * 8, clusters=list("abcdefgh")).high == pytest.approx(wilson(0, 8).high)
+
+
+def test_a_handful_of_questions_gets_an_interval_made_for_few() -> None:
+    assert proportion([1.0, 1.0, 0.5]).low == pytest.approx(wilson(2.5, 3).low)
+
+
+def test_databases_that_are_many_and_differ_are_resampled() -> None:
+    right, groups = [1.0, 1.0, 0.0, 0.0] * 20, [i // 3 for i in range(80)]
+    found = bootstrap(right, clusters=groups, draws=200)
+    assert proportion(right, clusters=groups, draws=200) == found
+
+
+def test_a_difference_is_judged_by_its_interval_and_not_by_its_upper_end_alone() -> None:
+    def judged(value: float, low: float, high: float, n: int = 100) -> str:
+        return standing(Interval(value=value, low=low, high=high), n=n)
+
+    assert judged(-0.019, -0.07, 0.026) == "undecided"
+    assert judged(-0.05, -0.09, -0.01) == "below"
+    assert judged(0.004, -0.02, 0.03) == "not below"
+    assert judged(-0.002, -0.008, 0.004) == "not below", "within the margin"
+    assert judged(0.0, 0.0, 0.0, n=2) == "undecided", "two questions decide nothing"

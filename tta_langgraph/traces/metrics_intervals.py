@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -91,6 +92,52 @@ def bootstrap(
     return Interval(value=centre, low=float(low), high=float(high), level=level)
 
 
+FEW = 20
+"""Below so many questions resampling them says little, and a comparison decides nothing."""
+
+
+def proportion(
+    right: ArrayLike, *, clusters: Sequence[object] | None = None, draws: int = 2000, seed: int = 0
+) -> Interval:
+    """Interval of an accuracy: the bootstrap, or Wilson's where resampling would feign certainty.
+
+    A resample of nothing but right answers is all right: for an accuracy of 0 or 1, and for fewer than `FEW`
+    questions, the bootstrap's interval is too narrow, down to a single point.
+
+    Args:
+        right: share of right answers of each question, shape (questions,).
+        clusters: the cluster (database) of each question; None resamples questions.
+        draws: bootstrap replicates.
+        seed: of the bootstrap.
+
+    Raises:
+        TraceError: there is no question, or lengths differ.
+    """
+    values = np.asarray(right, float)
+    if values.size and (values.size < FEW or values.min() == 1 or values.max() == 0):
+        return wilson(float(values.sum()), values.size)
+    return bootstrap(values, clusters=clusters, draws=draws, seed=seed)
+
+
+def standing(gap: Interval, *, n: int, margin: float = 0.01) -> Literal["not below", "undecided", "below"]:
+    """Whether a difference in accuracy is a loss, by its estimate and its whole interval.
+
+    "Not below": the estimate is not negative, or the interval's low end is within the margin. "Below": the whole
+    interval is negative. Everything between is undecided, and so is anything on fewer than `FEW` questions: little
+    data must not make a target easy to meet.
+
+    Args:
+        gap: own accuracy minus the other's, paired by question.
+        n: questions.
+        margin: a loss of accuracy too small to matter (0.01 is one point).
+    """
+    if n < FEW:
+        return "undecided"
+    if gap.value >= 0 or gap.low >= -margin:
+        return "not below"
+    return "below" if gap.high < 0 else "undecided"
+
+
 def paired_difference(
     a: ArrayLike,
     b: ArrayLike,
@@ -128,8 +175,11 @@ def mcnemar(a: ArrayLike, b: ArrayLike) -> McNemar:
     return McNemar(only_a=only_a, only_b=only_b, p_value=p)
 
 
-def wilson(right: int, n: int, *, level: float = 0.95) -> Interval:
-    """Wilson's interval of a proportion: stays inside [0, 1] and is honest for small n. Wilson 1927."""
+def wilson(right: float, n: int, *, level: float = 0.95) -> Interval:
+    """Wilson's interval of a proportion: stays inside [0, 1] and is honest for small n. Wilson 1927.
+
+    `right` may be a fraction where a question was tried several times; the interval is then wider than it need be.
+    """
     from scipy.stats import norm
 
     if n < 1 or not 0 <= right <= n:

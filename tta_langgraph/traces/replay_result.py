@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tta_langgraph.errors import TraceError
 from tta_langgraph.state import Decision
 from tta_langgraph.traces.frontier import Point
-from tta_langgraph.traces.metrics_intervals import bootstrap
+from tta_langgraph.traces.metrics_intervals import proportion
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -109,7 +109,7 @@ class Outcomes:
             TraceError: `cost` is neither.
         """
         right = self.per_question(self.correct)
-        interval = bootstrap(right, clusters=self.question_clusters, draws=draws, seed=seed)
+        interval = proportion(right, clusters=self.question_clusters, draws=draws, seed=seed)
         return Point(
             name=self.name,
             family=self.family or self.name,
