@@ -10,11 +10,13 @@ import pytest
 
 from tta_langgraph.errors import TraceError
 from tta_langgraph.traces.metrics import (
+    VoteFit,
     anytime_area,
     cost_of_pass,
     coverage_curve,
     energy_per_token,
     fit_coverage,
+    fit_vote,
     frontier_cost_of_pass,
     pass_at_k,
     price_reversals,
@@ -86,3 +88,18 @@ def test_the_anytime_area_is_the_mean_quality_when_stopped_at_a_random_moment() 
 
 def test_answers_after_the_horizon_add_nothing_to_the_anytime_area() -> None:
     assert anytime_area([10.0, 500.0], [0.5, 1.0], 100.0) == pytest.approx(0.45)
+
+
+def test_a_vote_levels_off_no_lower_than_where_it_was_measured() -> None:
+    measured = [0.480634, 0.540493, 0.573944, 0.605634, 0.625, 0.633803, 0.639085, 0.635563]
+    found = fit_vote(range(1, 9), measured)
+    assert found.limit > measured[-1]
+    assert np.abs(found(range(1, 9)) - measured).max() < 0.01
+
+
+def test_a_vote_curve_gives_back_the_parameters_it_was_made_from() -> None:
+    made = VoteFit(start=0.5, limit=0.7, q=0.6, error=0.0)
+    found = fit_vote([1, 2, 3, 5, 8], made([1, 2, 3, 5, 8]))
+    assert (found.start, found.limit, found.q) == pytest.approx((0.5, 0.7, 0.6), abs=1e-6)
+    with pytest.raises(TraceError, match="four"):
+        fit_vote([1, 2, 3], [0.1, 0.2, 0.3])

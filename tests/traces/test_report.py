@@ -7,6 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from replay_worlds import repairable, two_kinds
 
 from tta_langgraph.decision import Policy, Utility
 from tta_langgraph.errors import TraceError
+from tta_langgraph.traces.model import Attempt, Pool
 from tta_langgraph.traces.replay_evaluate import Evaluation, evaluate
 from tta_langgraph.traces.report import Report, write_report
 
@@ -37,6 +40,49 @@ def evaluation() -> Evaluation:
 @pytest.fixture(scope="module")
 def report(evaluation: Evaluation, tmp_path_factory: pytest.TempPathFactory) -> Report:
     return write_report(evaluation, tmp_path_factory.mktemp("report") / "page.html", title="A & B", episodes=12)
+
+
+def alike(right: bool, questions: int = 24) -> list[Pool]:
+    """Questions whose answers are all right, or all wrong."""
+    attempts = tuple(
+        Attempt(
+            id=f"a{i}",
+            action="generate" if i == 0 else "resample",
+            correct=right,
+            key="x",
+            executed=True,
+            prompt_tokens=50,
+            completion_tokens=9,
+        )
+        for i in range(5)
+    )
+    return [Pool(question_id=f"q{q}", db_id=f"db{q % 6}", attempts=attempts) for q in range(questions)]
+
+
+def needs_votes(questions: int = 40) -> list[Pool]:
+    """The first answer is always wrong, and so is the last of five samples; the others agree on the right one."""
+    keys = ("wrong", "right", "right", "right", "right", "other")
+    attempts = tuple(
+        Attempt(
+            id=f"a{i}",
+            action="generate" if i == 0 else "resample",
+            correct=key == "right",
+            key=key,
+            executed=True,
+            prompt_tokens=50,
+            completion_tokens=9,
+        )
+        for i, key in enumerate(keys)
+    )
+    return [Pool(question_id=f"q{q}", db_id=f"db{q % 6}", attempts=attempts) for q in range(questions)]
+
+
+def page_of(pools: list[Pool], out: Path, policy: Policy | None = None) -> tuple[str, Report]:
+    own = policy or Policy.default("sql", actions=("resample(2)",), utility=Utility(per_token=1e-4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = write_report(evaluate(pools, own, repeats=1, prices=[1e-2, 1e-5]), out / "page.html")
+    return re.sub(r"<svg.*?</svg>", "", found.page.read_text(encoding="utf-8"), flags=re.DOTALL), found
 
 
 class Page(HTMLParser):
@@ -192,3 +238,40 @@ def test_a_real_browser_shows_it_without_sideways_scrolling(report: Report, tmp_
     assert int(seen["wide"]) <= width, "the page scrolls sideways"
     assert 2 * int(seen["svg"]) == int(seen["figures"]), "each figure is shown once, in the version for this width"
     assert seen["filters"] == "true"
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_nothing_but_right_or_wrong_answers_make_a_page_without_nan_or_warnings(right: bool, tmp_path: Path) -> None:
+    text, written = page_of(alike(right), tmp_path)
+    assert not re.search(r"\b(nan|inf)\b", text, re.IGNORECASE)
+    assert "no room between" in text
+    assert "NaN" not in written.data.read_text(encoding="utf-8")
+    assert "Infinity" not in written.data.read_text(encoding="utf-8")
+    assert "transitions" not in {path.stem for path in written.figures}
+
+
+def test_a_card_says_on_how_many_questions_its_interval_stands(tmp_path: Path) -> None:
+    text, _ = page_of(alike(True, questions=2), tmp_path)
+    assert "2 questions on 2 databases" in text
+    assert "interval 100.0% to 100.0%" not in text
+    assert "Fewer than 20 questions decide nothing" in text
+
+
+def test_a_policy_that_is_below_by_more_than_chance_is_not_called_met(tmp_path: Path) -> None:
+    lazy = Policy.default("sql", actions=(), utility=Utility(per_token=1.0))
+    text, _ = page_of(needs_votes(), tmp_path, lazy)
+    first = text[text.index('<p class="verdict') :]
+    assert first.startswith('<p class="verdict missed"')
+    assert "The policy at its own prices is below best_of(" in first
+
+
+def test_a_page_warns_if_the_policy_was_fitted_on_the_same_databases(tmp_path: Path) -> None:
+    policy = Policy.default("sql", actions=("resample(2)",), utility=Utility(per_token=1e-4))
+    pools = two_kinds(40)
+    told, _ = page_of(pools, tmp_path, replace(policy, notes={"fitted_on": {"databases": ["db0", "db1", "else"]}}))
+    assert "fitted on 2 of the 8 databases here" in told
+    fresh, _ = page_of(pools, tmp_path, replace(policy, notes={"fitted_on": {"databases": ["else"]}}))
+    assert "flatter" not in fresh
+    assert "none of these databases was fitted on" in fresh.lower()
+    unknown, _ = page_of(pools, tmp_path, policy)
+    assert "fitted on" not in unknown

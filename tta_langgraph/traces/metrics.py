@@ -96,6 +96,55 @@ def fit_coverage(ks: ArrayLike, coverage: ArrayLike) -> CoverageFit:
     return CoverageFit(a=float(found.x[0]), b=float(found.x[1]), error=float(np.sqrt(np.mean(found.fun**2))))
 
 
+@dataclass(frozen=True, kw_only=True)
+class VoteFit:
+    """Accuracy of a vote over k samples: `limit − (limit − start) · q^(k−1)`, which starts at one sample, not at 0.
+
+    A vote over no samples is not wrong but impossible, and one sample is right more often than a vote gains by the
+    second: a curve through the origin levels off too early, below what was measured.
+    """
+
+    start: float
+    """Accuracy of one sample."""
+    limit: float
+    """Accuracy that the vote levels off at."""
+    q: float
+    """Share of the way that is left after each further sample, between 0 and 1."""
+    error: float
+    """Root mean square error of the fit, in accuracy (0 to 1)."""
+
+    def __call__(self, k: ArrayLike) -> Floats:
+        """Accuracy of a vote over `k` samples."""
+        return np.asarray(self.limit - (self.limit - self.start) * self.q ** (np.asarray(k, float) - 1))
+
+
+def fit_vote(ks: ArrayLike, accuracy: ArrayLike) -> VoteFit:
+    """Fits a curve that levels off to the measured accuracy of votes, by least squares.
+
+    Args:
+        ks: numbers of samples, at least four different ones, shape (m,).
+        accuracy: measured accuracy at each, shape (m,).
+
+    Raises:
+        TraceError: fewer than four numbers of samples: three parameters would fit anything.
+    """
+    x, y = np.asarray(ks, float), np.asarray(accuracy, float)
+    if len(set(x)) < 4:
+        raise TraceError(
+            "a vote's curve needs four numbers of samples", where="fit_vote", remedy="Record more samples a question"
+        )
+
+    def at(q: float) -> tuple[float, Floats]:
+        """For a given q the other two parameters are a straight line's."""
+        rest = q ** (x - 1)
+        line = np.polyfit(rest, y, 1)
+        return float(np.mean((np.polyval(line, rest) - y) ** 2)), line
+
+    q = min(np.linspace(0.02, 0.98, 97).tolist(), key=lambda q: at(q)[0])
+    misfit, (slope, limit) = at(q)
+    return VoteFit(start=float(limit + slope), limit=float(limit), q=q, error=float(np.sqrt(misfit)))
+
+
 def coverage_curve(counts: Sequence[tuple[int, int]], ks: Sequence[int]) -> Floats:
     """Mean pass@k over questions given as (samples, right ones); questions with fewer than k samples are left out."""
     rows = np.asarray(counts, int).reshape(-1, 2)

@@ -15,6 +15,7 @@ from tta_langgraph.decision.fitting import folds as group_folds
 from tta_langgraph.traces.frontier import Comparison, Frontier, Point, compare, frontier
 from tta_langgraph.traces.metrics_intervals import Interval, paired_difference
 from tta_langgraph.traces.model import Pool
+from tta_langgraph.traces.plain import plain
 from tta_langgraph.traces.replay import Progress, replay
 from tta_langgraph.traces.replay_columns import Columns, Measure, columns
 from tta_langgraph.traces.replay_draws import order
@@ -82,22 +83,30 @@ class Evaluation:
         Returns:
             Names of the static strategy and of the policy's point, and the difference in accuracy with its interval.
         """
-        rivals = [o for o in self.statics if against == "static" or (o.family in RULES) == (against == "rules")]
-        best = max(rivals, key=lambda o: (o.accuracy, -o.mean(cost)))
+        best = self._best(cost, against)
         affordable = [o for o in self.curve if o.mean(cost) <= best.mean(cost)] or [self.curve[0]]
         own = max(affordable, key=lambda o: (o.accuracy, -o.mean(cost)))
-        difference = paired_difference(
-            own.per_question(own.correct),
-            best.per_question(best.correct),
-            clusters=own.question_clusters,
-            draws=draws,
-        )
-        return best.name, own.name, difference
+        return best.name, own.name, _difference(own, best, draws)
+
+    def gap_to_best(self, own: Outcomes, against: str = "fixed", draws: int = 2000) -> tuple[Outcomes, Interval]:
+        """One setting of the policy minus the most accurate static strategy, paired by question.
+
+        Nothing about the policy is chosen with hindsight here, unlike in `gap_at_best`.
+
+        Returns:
+            The static strategy, and the difference in accuracy with its interval.
+        """
+        best = self._best("tokens", against)
+        return best, _difference(own, best, draws)
+
+    def _best(self, cost: str, against: str) -> Outcomes:
+        rivals = [o for o in self.statics if against == "static" or (o.family in RULES) == (against == "rules")]
+        return max(rivals, key=lambda o: (o.accuracy, -o.mean(cost)))
 
     def to_dict(self) -> dict[str, Any]:
-        """Figures for JSON: every strategy's point with intervals, and the comparisons."""
+        """Figures for JSON: every strategy's point with intervals, and comparisons; None where there is no number."""
         kinds = ("fixed", "rules", "policy", "oracle", "oracle stop")
-        return {
+        found = {
             "name": self.name,
             "questions": len(self.table),
             "episodes": self.bench.cards.episodes,
@@ -113,6 +122,7 @@ class Evaluation:
                 if self._has(against)
             },
         }
+        return dict(plain(found))
 
     @cached_property
     def _hasty(self) -> tuple[list[Outcomes], list[Outcomes]]:
@@ -121,6 +131,15 @@ class Evaluation:
 
     def _has(self, kind: str) -> bool:
         return bool(self.points(kind))
+
+
+def _difference(own: Outcomes, other: Outcomes, draws: int) -> Interval:
+    return paired_difference(
+        own.per_question(own.correct),
+        other.per_question(other.correct),
+        clusters=own.question_clusters,
+        draws=draws,
+    )
 
 
 def _point(point: Point) -> dict[str, Any]:

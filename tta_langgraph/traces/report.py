@@ -12,11 +12,11 @@ from pathlib import Path
 from string import Template
 
 from tta_langgraph.errors import TraceError
-from tta_langgraph.traces.metrics_intervals import mcnemar
 from tta_langgraph.traces.replay_evaluate import Evaluation
 from tta_langgraph.traces.report_charts import figures
 from tta_langgraph.traces.report_episodes import episodes_html
 from tta_langgraph.traces.report_figures import Cell, Figure, table_rows
+from tta_langgraph.traces.report_summary import summary_html
 
 _log = logging.getLogger(__name__)
 
@@ -84,7 +84,9 @@ def write_report(
             heading = "Summary" if len(drawn) == 1 else evaluation.name
             sections.append(_section(evaluation, heading, charts, parts, prefix, episodes))
         data = page.with_suffix(".json")
-        data.write_text(json.dumps([ev.to_dict() for ev in found], indent=1, default=str), encoding="utf-8")
+        data.write_text(
+            json.dumps([ev.to_dict() for ev in found], indent=1, default=str, allow_nan=False), encoding="utf-8"
+        )
         page.write_text(_page(found, sections, title, lead), encoding="utf-8")
     except OSError as error:
         raise TraceError(f"cannot write the report: {error}", where=str(page), remedy="Choose another path") from None
@@ -136,68 +138,10 @@ def _section(
             f"mistakes come first.</p>{shown}</section>"
         )
     return (
-        f'<section id="{prefix}summary"><h2>{escape(heading)}</h2>{_cards(ev)}{_verdicts(ev)}</section>'
+        f'<section id="{prefix}summary"><h2>{escape(heading)}</h2>{summary_html(ev)}</section>'
         f'<section id="{prefix}figures"><h2>Figures</h2>{"".join(body)}</section>'
         f'<section id="{prefix}strategies"><h2>All strategies</h2>{_strategies(ev)}</section>{viewer}'
         f'<section id="{prefix}made"><h2>How it was made</h2>{_made(ev)}</section>'
-    )
-
-
-def _cards(ev: Evaluation) -> str:
-    comparison = ev.comparison()
-    ratio = comparison.cost_ratio
-    own = ev.headline or max(ev.curve, key=lambda o: o.accuracy)
-    point = own.point()
-    cards = [
-        (f"{point.accuracy:.1%}", "accuracy of the policy", f"95% interval {point.low:.1%} to {point.high:.1%}"),
-        (f"{own.mean_tokens:,.0f}", "tokens per question", f"{own.calls.mean():.1f} requests to models"),
-        (
-            f"{1 / ratio:.1f}×" if ratio > 0 and ratio < float("inf") else "–",
-            "cheaper at equal accuracy",
-            f"than the best static strategy, {comparison.static_best:.1%}",
-        ),
-        (
-            f"{comparison.area_share:.0%}",
-            "of the way to the oracle",
-            "area between the best static mixture and an oracle that knows every answer",
-        ),
-    ]
-    return (
-        '<ul class="cards">'
-        + "".join(
-            f'<li><span class="value">{value}</span><span class="label">{escape(label)}</span>'
-            f'<span class="detail">{escape(detail)}</span></li>'
-            for value, label, detail in cards
-        )
-        + "</ul>"
-    )
-
-
-def _verdicts(ev: Evaluation) -> str:
-    comparison = ev.comparison()
-    static, own, gap = ev.gap_at_best()
-    by_name = {o.name: o for o in (*ev.statics, *ev.curve)}
-    a, b = by_name[own], by_name[static]
-    test = mcnemar(a.per_question(a.correct) > 0.5, b.per_question(b.correct) > 0.5)
-    ratio, vote = comparison.cost_ratio, ev.comparison(oracle="oracle stop").area_share
-    spends = f"it spends {ratio:.0%} of them." if ratio < 1e9 else "no price tried reaches it."
-    lines = [
-        (
-            gap.high >= 0,
-            f"Not below {static}, the most accurate static strategy, for no more tokens: the accuracy differs by "
-            f"{gap.value:+.1%} (95% interval {gap.low:+.1%} to {gap.high:+.1%}; McNemar {test.only_a} against "
-            f"{test.only_b} questions, p = {test.p_value:.2f}).",
-        ),
-        (ratio <= 1 / 3, f"At most a third of the tokens for the same accuracy: {spends}"),
-        (
-            comparison.area_share >= 0.7,
-            f"At least 70% of the area between the best static mixture and the oracle: {comparison.area_share:.0%}; "
-            f"{vote:.0%} if the oracle, too, must choose by vote.",
-        ),
-    ]
-    marked = [("Met" if met else "Missed", text) for met, text in lines]
-    return "".join(
-        f'<p class="verdict {word.lower()}"><strong>{word}.</strong> {escape(text)}</p>' for word, text in marked
     )
 
 

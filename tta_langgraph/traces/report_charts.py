@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tta_langgraph.decision.saturation import fit_saturation
 from tta_langgraph.traces.frontier import Point
-from tta_langgraph.traces.metrics import cost_of_pass, coverage_curve, fit_coverage
+from tta_langgraph.traces.metrics import cost_of_pass, coverage_curve, fit_coverage, fit_vote
 from tta_langgraph.traces.metrics_calibration import auc, brier, calibration_error, reliability
 from tta_langgraph.traces.replay_columns import Columns
 from tta_langgraph.traces.replay_evaluate import Evaluation
@@ -28,6 +27,7 @@ from tta_langgraph.traces.report_figures import (
     Cell,
     Figure,
 )
+from tta_langgraph.traces.report_summary import seen_before
 from tta_langgraph.traces.strategies import best_of
 
 if TYPE_CHECKING:
@@ -195,9 +195,11 @@ def coverage_figure(ev: Evaluation) -> Figure | None:
     ks = [k for k in range(1, width + 1) if k <= 10 or k % 5 == 0]
     measured = coverage_curve(counts, ks)
     voted = np.asarray([best_of(ev.bench, k).accuracy for k in ks])
-    if len(ks) < 3 or not ((measured > 0) & (measured < 1)).any():
+    if len(ks) < 4 or ((measured > 0) & (measured < 1)).sum() < 2:
         return None
-    law, vote = fit_coverage(ks, measured), fit_saturation(list(zip(ks, voted.tolist(), strict=True)))
+    law, vote = fit_coverage(ks, measured), fit_vote(ks, voted)
+    # A fit may be drawn where its limit may not be stated: below the last point it contradicts what was measured.
+    levels = f" The vote levels off near {vote.limit:.1%}." if voted[-1] <= vote.limit <= 1 else ""
     grid = np.geomspace(1, width * 2, 60)
 
     def draw(axes: Axes, narrow: bool) -> None:
@@ -206,11 +208,11 @@ def coverage_figure(ev: Evaluation) -> Figure | None:
         axes.plot(ks, voted, "s", color=FIXED, ms=4.5, label="majority of k right")
         axes.plot(
             grid,
-            [vote.at(k) for k in grid],
+            vote(grid),
             "-",
             color=FIXED,
             lw=1.2,
-            label=f"fit {vote.limit:.2f}·(1−{1 - vote.p:.2f}^k)",
+            label=f"fit {vote.limit:.2f} − {vote.limit - vote.start:.2f}·{vote.q:.2f}^(k−1)",
         )
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -223,22 +225,26 @@ def coverage_figure(ev: Evaluation) -> Figure | None:
         title="Coverage and saturation",
         caption=(
             f"Some sample is right for {measured[-1]:.1%} of the questions after {ks[-1]} samples, the vote for "
-            f"{voted[-1]:.1%}: the gap is what better selection could win. The vote saturates near {vote.limit:.1%}."
+            f"{voted[-1]:.1%}: the gap is what better selection could win.{levels}"
         ),
         alt="Coverage rises with the number of samples along a fitted power law; the vote levels off below it.",
         header=["samples", "coverage", "coverage fit", "majority", "majority fit"],
-        rows=[[k, float(m), float(law(k)), float(v), vote.at(k)] for k, m, v in zip(ks, measured, voted, strict=True)],
+        rows=[
+            [k, float(m), float(law(k)), float(v), float(vote(k))] for k, m, v in zip(ks, measured, voted, strict=True)
+        ],
         draw=draw,
     )
 
 
-def calibration_figure(headline: Outcomes) -> Figure | None:
-    """Stated against observed P(correct) of the answers given."""
+def calibration_figure(headline: Outcomes, seen: str = "") -> Figure | None:
+    """Stated against observed P(correct) of the answers given; `seen` says whether it was fitted on these questions."""
     if headline.p_correct is None:
         return None
     p, right = headline.p_correct, headline.correct
     bins = reliability(p, right, bins=10)
-    error, score, rank = calibration_error(p, right), brier(p, right), auc(p, right)
+    error, score = calibration_error(p, right), brier(p, right)
+    # Answers that are all right (or all wrong) cannot be ranked.
+    ranked = f", area under the ROC curve {auc(p, right):.3f}" if 0 < right.mean() < 1 else ""
 
     def draw(axes: Axes, narrow: bool) -> None:
         total = sum(b.n for b in bins)
@@ -263,7 +269,7 @@ def calibration_figure(headline: Outcomes) -> Figure | None:
         title="Calibration",
         caption=(
             f"When the policy says 80%, is it right four times in five? Expected calibration error {error:.3f}, Brier "
-            f"score {score:.3f}, area under the ROC curve {rank:.3f}, on questions it was not fitted on."
+            f"score {score:.3f}{ranked}. {seen}".rstrip()
         ),
         alt=f"Reliability diagram; expected calibration error {error:.3f}.",
         header=["from", "to", "stated", "observed", "answers"],
@@ -272,13 +278,16 @@ def calibration_figure(headline: Outcomes) -> Figure | None:
     )
 
 
-def cost_of_pass_figure(ev: Evaluation, *, most: int = 14) -> Figure:
-    """Tokens per right answer of every strategy, cheapest first."""
+def cost_of_pass_figure(ev: Evaluation, *, most: int = 14) -> Figure | None:
+    """Tokens per right answer of every strategy, cheapest first; None where nothing is right."""
     kinds = (("policy", POLICY), ("fixed", FIXED), ("rules", RULE))
     found = sorted(
         ((cost_of_pass(p.cost, p.accuracy), p, kind, colour) for kind, colour in kinds for p in ev.points(kind)),
         key=lambda item: item[0],
     )
+    found = [item for item in found if np.isfinite(item[0])]
+    if not found:
+        return None
     per_kind: Counter[str] = Counter()
     shown: list[tuple[float, Point, str, str]] = []
     for item in found:  # a few of each kind, or the policy's many prices would fill the chart
@@ -394,7 +403,7 @@ def figures(ev: Evaluation) -> list[Figure]:
     found: list[Any] = [frontier_figure(ev, "tokens"), frontier_figure(ev, "seconds")]
     found += [transitions_figure(ev.table), coverage_figure(ev)]
     if ev.headline is not None:
-        found.append(calibration_figure(ev.headline))
+        found.append(calibration_figure(ev.headline, seen_before(ev)))
     found.append(cost_of_pass_figure(ev))
     if ev.headline is not None:
         found += [budget_figure(ev, ev.headline), actions_figure(ev.headline)]
