@@ -294,7 +294,7 @@ def main() -> None:
     names = list(known) if "all" in options.sets else options.sets
     results: dict[str, Any] = {}
     if options.json and options.json.exists():
-        results = json.loads(options.json.read_text(encoding="utf-8"))
+        results = finite(json.loads(options.json.read_text(encoding="utf-8")))
     for name in [] if options.no_run else names:
         ev = measure(known[name], predictor=options.predictor, quick=options.quick)
         found = finite(verdict(ev))
