@@ -219,7 +219,10 @@ def test_a_real_browser_shows_it_without_sideways_scrolling(report: Report, tmp_
         "<script>addEventListener('load', () => { const d = document.documentElement;"
         "const shown = [...document.querySelectorAll('figure svg')].filter(s => s.getClientRects().length);"
         "d.setAttribute('data-seen', JSON.stringify({inner: innerWidth, wide: d.scrollWidth, svg: shown.length,"
-        "figures: document.querySelectorAll('figure svg').length, filters: "
+        "figures: document.querySelectorAll('figure svg').length, "
+        "nav: document.querySelector('nav ul').scrollWidth - document.querySelector('nav ul').clientWidth, "
+        "letters: Math.floor(Math.min(...shown.flatMap(s => [...s.querySelectorAll('text')].map(t => "
+        "parseFloat(getComputedStyle(t).fontSize) * s.getScreenCTM().a)))), filters: "
         "[...document.querySelectorAll('.filters')].every(f => !f.hidden)}));"
         "parent.postMessage(d.dataset.seen, '*'); });</script>"
     )
@@ -233,11 +236,13 @@ def test_a_real_browser_shows_it_without_sideways_scrolling(report: Report, tmp_
     dom = browse(frame, "--dump-dom", "--virtual-time-budget=20000", profile=tmp_path / "profile")
     found = re.search(r"<title>\{(.*?)\}</title>", dom)
     assert found is not None, "the page's script did not run to its end"
-    seen = dict(re.findall(r'"(\w+)":(\w+)', found[1].replace("&quot;", '"')))
+    seen = dict(re.findall(r'"(\w+)":(-?\w+)', found[1].replace("&quot;", '"')))
     assert int(seen["inner"]) == width
     assert int(seen["wide"]) <= width, "the page scrolls sideways"
     assert 2 * int(seen["svg"]) == int(seen["figures"]), "each figure is shown once, in the version for this width"
     assert seen["filters"] == "true"
+    assert int(seen["nav"]) <= 0, "the navigation is cut"
+    assert int(seen["letters"]) >= 10, "letters in the figures are too small to read"
 
 
 @pytest.mark.parametrize("right", [True, False])
@@ -275,3 +280,26 @@ def test_a_page_warns_if_the_policy_was_fitted_on_the_same_databases(tmp_path: P
     assert "none of these databases was fitted on" in fresh.lower()
     unknown, _ = page_of(pools, tmp_path, policy)
     assert "fitted on" not in unknown
+
+
+def test_no_question_is_shown_twice_in_the_episode_viewer(tmp_path: Path) -> None:
+    policy = Policy.default("sql", actions=("resample(2)",), utility=Utility(per_token=1e-4))
+    found = evaluate(two_kinds(30), policy, repeats=4, prices=[1e-3])
+    text = write_report(found, tmp_path, pages_only=True, episodes=20).page.read_text(encoding="utf-8")
+    shown = re.findall(r'<details class="episode".*?<span class="id">(.*?)</span>', text)
+    assert len(shown) == 20
+    assert len(set(shown)) == 20
+
+
+def test_seconds_are_told_with_a_decimal(report: Report) -> None:
+    text = report.page.read_text(encoding="utf-8")
+    assert re.search(r"reaches [\d.]+ for \d+\.\d seconds", text)
+
+
+def test_stopping_has_a_colour_of_its_own(report: Report) -> None:
+    text = report.page.read_text(encoding="utf-8")
+    figure = text[text.index('<figure id="actions"') :]
+    bars = set(re.findall(r'clip-path[^>]*style="fill: var\(--([\w-]+)\)', figure[: figure.index("</figure>")]))
+    assert "fixed" in bars
+    assert len(bars) > 1
+    assert "faint" not in bars, "two greys look alike"

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tta_langgraph.traces.frontier import Point
+from tta_langgraph.traces.frontier import Frontier, Point
 from tta_langgraph.traces.metrics import cost_of_pass, coverage_curve, fit_coverage, fit_vote
 from tta_langgraph.traces.metrics_calibration import auc, brier, calibration_error, reliability
+from tta_langgraph.traces.metrics_intervals import wilson
 from tta_langgraph.traces.replay_columns import Columns
 from tta_langgraph.traces.replay_evaluate import Evaluation
 from tta_langgraph.traces.replay_result import Outcomes
@@ -26,6 +27,7 @@ from tta_langgraph.traces.report_figures import (
     STOP,
     Cell,
     Figure,
+    legend_above,
 )
 from tta_langgraph.traces.report_summary import seen_before
 from tta_langgraph.traces.strategies import best_of
@@ -70,26 +72,22 @@ def frontier_figure(ev: Evaluation, cost: str) -> Figure | None:
             axes.set_xlim(left=low * 0.9, right=max(p.cost for p in every) * 1.08)
             _plain_ticks(axes)
         if not narrow:
-            for name in dict.fromkeys(fixed.names):
-                p = next(p for p in points["fixed"] if p.name == name)
-                axes.annotate(
-                    name, (p.cost, p.accuracy), textcoords="offset points", xytext=(4, -11), size=8, color=FAINT
-                )
+            _name_corners(axes, fixed)
         axes.set_xlabel(f"mean {unit} per question")
         axes.set_ylabel("accuracy")
-        axes.legend(loc="lower right", fontsize=7 if narrow else 8.5)
+        legend_above(axes, narrow, 2)
 
     share = f", and covers {comparison.area_share:.0%} of the area between the best static mixture and the oracle"
     if comparison.no_area:
         share = f"; no area is given, because {comparison.no_area}"
     best = comparison.policy_cost
-    reached = f"{best:,.0f} {unit}" if np.isfinite(best) else "no price tried"
+    reached = _amount(best, unit) if np.isfinite(best) else "no price tried"
     return Figure(
         id=f"frontier-{cost}",
         title=f"Accuracy against {unit}",
         caption=(
             f"Each point is one strategy on the same {len(ev.table)} questions. The best static strategy reaches "
-            f"{comparison.static_best:.3f} for {comparison.static_cost:,.0f} {unit}; the policy reaches that with "
+            f"{comparison.static_best:.3f} for {_amount(comparison.static_cost, unit)}; the policy reaches that with "
             f"{reached}{share}."
         ),
         alt=(
@@ -101,6 +99,23 @@ def frontier_figure(ev: Evaluation, cost: str) -> Figure | None:
         draw=draw,
         height=4.8,
     )
+
+
+def _amount(value: float, unit: str) -> str:
+    return f"{value:,.{1 if unit == 'seconds' and value < 100 else 0}f} {unit}"
+
+
+def _name_corners(axes: Axes, line: Frontier) -> None:
+    """Names at the corners of a frontier, the best strategy's first; none where it would cover another."""
+    axes.autoscale_view()
+    taken: list[tuple[float, float, float]] = []
+    corners = list(zip(line.cost.tolist(), line.accuracy.tolist(), line.names, strict=True))
+    for at, right, name in (corners[-1], *corners[:-1]):
+        x, y = axes.transData.transform((at, right))
+        width = 7.0 * len(name)  # pixels; a little more than these letters take
+        if all(x + width < other or x > other + wide or abs(y - height) > 14 for other, height, wide in taken):
+            axes.annotate(name, (at, right), textcoords="offset points", xytext=(4, -11), size=8, color=FAINT)
+            taken.append((x, y, width))
 
 
 def _scatter(axes: Axes, points: Sequence[Point], colour: str, marker: str, label: str) -> None:
@@ -147,26 +162,34 @@ def transitions_figure(table: Columns) -> Figure | None:
     labels = [f"{row[0]}, round {row[1]}" for row in found]
 
     def draw(axes: Axes, narrow: bool) -> None:
+        from matplotlib.ticker import MaxNLocator
+
         y = np.arange(len(found))[::-1]
         fixed = [_zero(row[3]) for row in found]
         broken = [-_zero(row[4]) for row in found]
         axes.barh(y, fixed, color=GOOD, height=0.55, label="wrong answers fixed")
         axes.barh(y, broken, color=BAD, height=0.55, label="right answers broken")
-        axes.plot([_zero(row[5]) for row in found], y, "D", color=INK, ms=5, label="net change of accuracy")
+        axes.plot([_zero(row[5]) for row in found], y, "D", color=INK, ms=5, label="net change, of all attempts")
         axes.axvline(0, color=FAINT, lw=0.8)
         axes.set_yticks(y, labels)
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel("share of attempts")
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=1 if narrow else 3, fontsize=7 if narrow else 8.5)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):.0%}")
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5 if narrow else 9, steps=[1, 2, 5, 10]))
+        told = ("broken", "fixed") if narrow else ("of the right answers, broken", "of the wrong answers, fixed")
+        axes.set_xlabel(f"← {told[0]}      {told[1]} →")
+        legend_above(axes, narrow, 3)
 
+    if not any(_zero(row[3]) or _zero(row[4]) for row in found):
+        return None
     best = max(found, key=lambda row: _zero(row[5]))
+    gain = _zero(best[5])
+    says = f"The best step here is {best[0]} feedback in round {best[1]}: net {gain:+.1%} of the attempts"
+    says = says if gain > 0 else "No step here does"
     return Figure(
         id="transitions",
         title="What another look changes, round by round",
         caption=(
-            "Reflection pays only while it fixes more than it breaks. "
-            f"The best step here is {best[0]} feedback in round {best[1]}: net {_zero(best[5]):+.1%} of the attempts "
-            f"({len(parents)} recorded corrections)."
+            f"Reflection pays only while it fixes more than it breaks. {says} ({len(parents)} recorded corrections)."
         ),
         alt="Bars per kind of feedback and round: share of wrong answers fixed, and of right answers broken.",
         header=["feedback", "round", "attempts", "p_fix", "p_break", "net"],
@@ -218,7 +241,7 @@ def coverage_figure(ev: Evaluation) -> Figure | None:
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.set_xlabel("samples k")
         axes.set_ylabel("share of questions")
-        axes.legend(loc="best", fontsize=7 if narrow else 8.5)
+        legend_above(axes, narrow, 2)
 
     return Figure(
         id="coverage",
@@ -246,6 +269,10 @@ def calibration_figure(headline: Outcomes, seen: str = "") -> Figure | None:
     # Answers that are all right (or all wrong) cannot be ranked.
     ranked = f", area under the ROC curve {auc(p, right):.3f}" if 0 < right.mean() < 1 else ""
 
+    # Episodes of one question are alike: an interval may count questions only.
+    repeats = len(headline) / len(np.unique(headline.question))
+    bands = [wilson(b.observed * n, n) for b in bins for n in [max(1, round(b.n / repeats))]]
+
     def draw(axes: Axes, narrow: bool) -> None:
         total = sum(b.n for b in bins)
         axes.bar(
@@ -257,12 +284,14 @@ def calibration_figure(headline: Outcomes, seen: str = "") -> Figure | None:
             label="share of the answers",
         )
         axes.plot([0, 1], [0, 1], "--", color=FAINT, lw=1, label="perfect")
-        axes.plot([b.stated for b in bins], [b.observed for b in bins], "-o", color=POLICY, ms=5, label="policy")
+        x, y = [b.stated for b in bins], [b.observed for b in bins]
+        axes.vlines(x, [band.low for band in bands], [band.high for band in bands], color=POLICY, lw=1.4, alpha=0.6)
+        axes.plot(x, y, "-o", color=POLICY, ms=5, lw=1.2, label="policy, 95% interval")
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1.02)
         axes.set_xlabel("stated P(correct)")
         axes.set_ylabel("share that was right")
-        axes.legend(loc="upper left", fontsize=7 if narrow else 8.5)
+        legend_above(axes, narrow, 3)
 
     return Figure(
         id="calibration",
@@ -272,8 +301,10 @@ def calibration_figure(headline: Outcomes, seen: str = "") -> Figure | None:
             f"score {score:.3f}{ranked}. {seen}".rstrip()
         ),
         alt=f"Reliability diagram; expected calibration error {error:.3f}.",
-        header=["from", "to", "stated", "observed", "answers"],
-        rows=[[b.low, b.high, b.stated, b.observed, b.n] for b in bins],
+        header=["from", "to", "stated", "observed", "low", "high", "answers"],
+        rows=[
+            [b.low, b.high, b.stated, b.observed, band.low, band.high, b.n] for b, band in zip(bins, bands, strict=True)
+        ],
         draw=draw,
     )
 
@@ -305,7 +336,7 @@ def cost_of_pass_figure(ev: Evaluation, *, most: int = 14) -> Figure | None:
         axes.set_xlabel("tokens per right answer")
         for position, item in zip(y, shown, strict=True):
             axes.annotate(
-                f" {item[1].accuracy:.3f}", (item[0], position), va="center", size=7 if narrow else 8, color=FAINT
+                f" {item[1].accuracy:.3f}", (item[0], position), va="center", size=9 if narrow else 8, color=FAINT
             )
 
     return Figure(
@@ -342,7 +373,7 @@ def budget_figure(ev: Evaluation, headline: Outcomes) -> Figure:
             _plain_ticks(axes)
         axes.set_xlabel("tokens of one episode")
         axes.set_ylabel("share of episodes that spent no more")
-        axes.legend(loc="lower right", fontsize=7 if narrow else 8.5)
+        legend_above(axes, narrow, 3)
 
     return Figure(
         id="budget",
@@ -370,8 +401,9 @@ def actions_figure(headline: Outcomes) -> Figure | None:
             counts[step][decision.action if decision.n == 1 else f"{decision.action}({decision.n})"] += 1
     names = [name for name, _ in sum(counts, Counter()).most_common(7)]
     total = len(headline.decisions)
-    palette = [POLICY, FIXED, RULE, ORACLE, STOP, GOOD, BAD]
-    colour = {name: (FAINT if name == "stop" else shade) for name, shade in zip(names, palette, strict=False)}
+    # Grey is for stopping alone: a second grey would look like it.
+    others = [name for name in names if name != "stop"]
+    colour = {"stop": FIXED, **dict(zip(others, (POLICY, RULE, ORACLE, GOOD, BAD, STOP, INK), strict=False))}
 
     def draw(axes: Axes, narrow: bool) -> None:
         x = np.arange(depth)
@@ -384,7 +416,7 @@ def actions_figure(headline: Outcomes) -> Figure | None:
         axes.set_xlabel("decision of the episode")
         axes.set_ylabel("share of all episodes")
         axes.grid(axis="x", visible=False)
-        axes.legend(loc="upper right", fontsize=7 if narrow else 8.5)
+        legend_above(axes, narrow, 4)
 
     stopped = counts[0]["stop"] / total
     return Figure(

@@ -32,14 +32,24 @@ def episodes_html(table: Columns, outcomes: Outcomes, *, name: str, most: int = 
 
 
 def _chosen(outcomes: Outcomes, most: int) -> list[int]:
+    """One episode per question at most: those of one question often differ in nothing."""
     quarter = max(1, most // 4)
     belief = outcomes.p_correct if outcomes.p_correct is not None else np.zeros(len(outcomes))
-    surest_wrong = np.argsort(np.where(outcomes.correct, -1.0, belief))[::-1][:quarter]
-    dearest = np.argsort(outcomes.tokens)[::-1][:quarter]
-    gave_up = np.flatnonzero(outcomes.abstained)[:quarter] if outcomes.abstained is not None else np.zeros(0, int)
+    dearest = np.argsort(-outcomes.tokens, kind="stable")
+    surest_wrong = np.argsort(np.where(outcomes.correct, 1.0, -belief), kind="stable")
+    surest_wrong = surest_wrong[~outcomes.correct[surest_wrong]]
+    gave_up = np.flatnonzero(outcomes.abstained) if outcomes.abstained is not None else np.zeros(0, dtype=np.int64)
     spread = np.linspace(0, len(outcomes) - 1, most).astype(int)
-    picked = dict.fromkeys([*dearest.tolist(), *surest_wrong.tolist(), *gave_up.tolist(), *spread.tolist()])
-    return list(picked)[:most]
+    picked: dict[int, int] = {}
+    for order, limit in ((dearest, quarter), (surest_wrong, quarter), (gave_up, quarter), (spread, most)):
+        fresh = [int(index) for index in order if int(outcomes.question[index]) not in picked]
+        of_question = {int(outcomes.question[index]): index for index in reversed(fresh)}
+        first = [index for index in fresh if of_question[int(outcomes.question[index])] == index]
+        picked |= {int(outcomes.question[index]): index for index in first[: min(limit, most - len(picked))]}
+    for index, question in enumerate(outcomes.question.tolist()):
+        if len(picked) < most:
+            picked.setdefault(question, index)
+    return list(picked.values())
 
 
 def _episode(table: Columns, outcomes: Outcomes, index: int) -> str:

@@ -43,7 +43,7 @@ class Figure:
 
     def svg(self, *, narrow: bool = False, prefix: str = "") -> str:
         """Inline SVG whose colours are the page's (`var(--…)`), so that it follows dark and light."""
-        size = (4.1, max(3.4, 0.9 * self.height)) if narrow else (8.2, self.height)
+        size = (4.1, max(3.9, self.height)) if narrow else (8.2, self.height)
         buffer = io.StringIO()
         self._render(buffer, size, narrow, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
         return _inline(buffer.getvalue(), f"{prefix}{self.id}-{'n' if narrow else 'w'}")
@@ -64,11 +64,23 @@ class Figure:
         matplotlib = need_matplotlib()
         from matplotlib.figure import Figure as Canvas
 
-        style = {**STYLE, "font.size": 9.0 if narrow else 10.5, "svg.hashsalt": self.id}
+        # Narrow figures are as small as a phone shows them: their letters must not be smaller than the page's notes.
+        style = {**STYLE, "font.size": 10.5, "svg.hashsalt": self.id}
         with matplotlib.rc_context(style):
             figure = Canvas(figsize=size, layout="constrained")
             self.draw(figure.subplots(), narrow)
             figure.savefig(target, **options)
+
+
+def legend_above(axes: Axes, narrow: bool, columns: int) -> None:
+    """A legend over the plot, where it covers no point."""
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=1 if narrow else columns,
+        fontsize=9.5 if narrow else 8.5,
+        borderaxespad=0.2,
+    )
 
 
 def need_matplotlib() -> Any:
