@@ -231,7 +231,7 @@ def test_an_oracle_may_share_the_prompt_as_a_majority_does(selects: bool) -> Non
     assert best_of(b, 3).accuracy == 1.0
     best = oracle(b, 1e-12, selects=selects)
     assert best.accuracy == 1.0
-    assert best.mean_tokens <= best_of(b, 3).mean_tokens
+    assert best.mean_tokens <= best_of(b, 3).mean_tokens + (0 if selects else 40)  # a vote counts the first answer, too
     assert best.mean_seconds <= best_of(b, 3).mean_seconds
 
 

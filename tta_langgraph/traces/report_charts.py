@@ -66,7 +66,7 @@ def frontier_figure(ev: Evaluation, cost: str) -> Figure | None:
         axes.fill_between(x, [p.low for p in curve], [p.high for p in curve], color=POLICY, alpha=0.16, lw=0)
         axes.plot(x, [p.accuracy for p in curve], "-o", color=POLICY, ms=4, label="policy, 95% band")
         every = [p for kind in ("fixed", "rules", "policy") for p in points[kind]]
-        low = min(p.cost for p in every if p.cost > 0)
+        low = min(p.cost for found in points.values() for p in found if p.cost > 0)
         if max(p.cost for p in every) > 6 * low:
             axes.set_xscale("log")
             axes.set_xlim(left=low * 0.9, right=max(p.cost for p in every) * 1.08)
@@ -78,6 +78,8 @@ def frontier_figure(ev: Evaluation, cost: str) -> Figure | None:
         legend_above(axes, narrow, 2)
 
     share = f", and covers {comparison.area_share:.0%} of the area between the best static mixture and the oracle"
+    if comparison.area_share < 0:
+        share = "; on the whole its curve lies below the best static mixture"
     if comparison.no_area:
         share = f"; no area is given, because {comparison.no_area}"
     best = comparison.policy_cost
@@ -175,8 +177,8 @@ def transitions_figure(table: Columns) -> Figure | None:
         axes.grid(axis="y", visible=False)
         axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):.0%}")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5 if narrow else 9, steps=[1, 2, 5, 10]))
-        told = ("broken", "fixed") if narrow else ("of the right answers, broken", "of the wrong answers, fixed")
-        axes.set_xlabel(f"← {told[0]}      {told[1]} →")
+        told = ("broken", "fixed") if narrow else ("broken, of the right answers", "fixed, of the wrong answers")
+        axes.set_xlabel(f"← {told[0]} | {told[1]} →")
         legend_above(axes, narrow, 3)
 
     if not any(_zero(row[3]) or _zero(row[4]) for row in found):
@@ -286,7 +288,7 @@ def calibration_figure(headline: Outcomes, seen: str = "") -> Figure | None:
         axes.plot([0, 1], [0, 1], "--", color=FAINT, lw=1, label="perfect")
         x, y = [b.stated for b in bins], [b.observed for b in bins]
         axes.vlines(x, [band.low for band in bands], [band.high for band in bands], color=POLICY, lw=1.4, alpha=0.6)
-        axes.plot(x, y, "-o", color=POLICY, ms=5, lw=1.2, label="policy, 95% interval")
+        axes.plot(x, y, "o", color=POLICY, ms=5, label="policy, 95% interval")
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1.02)
         axes.set_xlabel("stated P(correct)")
@@ -336,7 +338,13 @@ def cost_of_pass_figure(ev: Evaluation, *, most: int = 14) -> Figure | None:
         axes.set_xlabel("tokens per right answer")
         for position, item in zip(y, shown, strict=True):
             axes.annotate(
-                f" {item[1].accuracy:.3f}", (item[0], position), va="center", size=9 if narrow else 8, color=FAINT
+                f"{item[1].accuracy:.3f}",
+                (item[0], position),
+                textcoords="offset points",
+                xytext=(4, 0),
+                va="center",
+                size=9 if narrow else 8,
+                color=FAINT,
             )
 
     return Figure(

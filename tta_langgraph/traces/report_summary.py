@@ -33,7 +33,7 @@ def seen_before(ev: Evaluation) -> str:
     if shared is None:
         return ""
     if not shared:
-        return "None of these databases was fitted on."
+        return "The policy was fitted on none of these databases."
     return f"The policy was fitted on {shared} of the {here} databases here: these figures flatter it."
 
 
@@ -89,16 +89,14 @@ def _verdicts(ev: Evaluation) -> str:
     area = "At least 70% of the area between the best static mixture and the oracle:"
     if found.no_area:
         lines.append(("Undecided", f"{area} {found.no_area}."))
+    elif found.area_share < 0:
+        lines.append(("Missed", f"{area} none; the policy's curve lies below that mixture, on the whole."))
     else:
-        voting = "" if vote.no_area else f"; {_share(vote)} if the oracle, too, must choose by vote"
-        lines.append(("Met" if found.area_share >= 0.7 else "Missed", f"{area} {_share(found)}{voting}."))
+        voting = "" if vote.no_area else f"; {vote.area_share:.0%} if the oracle, too, must choose by vote"
+        lines.append(("Met" if found.area_share >= 0.7 else "Missed", f"{area} {found.area_share:.0%}{voting}."))
     return "".join(
         f'<p class="verdict {word.lower()}"><strong>{word}.</strong> {escape(text)}</p>' for word, text in lines
     )
-
-
-def _share(found: Comparison) -> str:
-    return f"{found.area_share:.0%}" if found.area_share >= 0 else "none, it lies below the mixture on the whole"
 
 
 def _against_best(ev: Evaluation) -> tuple[str, str]:
@@ -120,6 +118,8 @@ def _against_best(ev: Evaluation) -> tuple[str, str]:
         f"{own.mean_tokens:,.0f} tokens instead of {best.mean_tokens:,.0f}. Only the policy is right on {test.only_a} "
         f"questions, only {best.name} on {test.only_b} (McNemar, p = {test.p_value:.2f}).{few}"
     )
+    if outcome == "not below" and own.mean_tokens > 1.01 * best.mean_tokens:
+        return "Dearer", text  # accuracy that was paid for is no target met
     return {"not below": "Met", "undecided": "Undecided", "below": "Missed"}[outcome], text
 
 

@@ -48,9 +48,12 @@ def oracle_curve(bench: Bench, *, selects: bool = True, points: int = 24, cost: 
     ways = _ways(bench, selects)
     costs = np.stack([way.cost(cost) for way in ways])
     extra = np.where(np.stack([way.right for way in ways]), costs, np.inf).min(axis=0) - costs.min(axis=0)
-    span = extra[np.isfinite(extra) & (extra > 0)]
-    prices = 1.0 / np.quantile(span, np.linspace(0, 1, points)) if span.size else []
-    return [oracle(bench, float(price), selects=selects, cost=cost) for price in [1e9, *prices]]
+    one_by_one = bench.sequence.tokens if cost == "tokens" else bench.sequence.seconds
+    spans = [extra[np.isfinite(extra)], (one_by_one - one_by_one[:, :1]).ravel()]
+    shares = np.linspace(0, 1, points)
+    prices = [1 / np.quantile(span[span > 0], shares) for span in spans if (span > 0).any()]
+    every = np.unique(np.concatenate([[1e9], *prices]))[::-1]
+    return [oracle(bench, float(price), selects=selects, cost=cost) for price in every]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +72,8 @@ class _Way:
 
 def _ways(bench: Bench, selects: bool) -> list[_Way]:
     """The first answer and the first right one, by each way of drawing."""
-    seq, e = bench.sequence, np.arange(bench.cards.episodes)
-    single, count = np.ones(len(e), dtype=np.int64), np.arange(1, seq.rows.shape[1] + 1)
+    seq = bench.sequence
+    single, count = np.ones(1, dtype=np.int64), np.arange(1, seq.rows.shape[1] + 1)
     if not bench.cards.samples.shape[1]:
         if not selects:
             return _stops(seq, seq.tokens, seq.seconds, count, selects)
@@ -79,11 +82,12 @@ def _ways(bench: Bench, selects: bool) -> list[_Way]:
         tokens[:, 1:] += tokens[:, :1]
         seconds[:, 1:] += seconds[:, :1]
         return _stops(seq, tokens, seconds, np.minimum(count, 2), selects)
-    together = bench.sampled
-    return [
-        *_stops(seq, seq.tokens, seq.seconds, count, selects),
-        *_stops(together, together.together_tokens, together.together_seconds, single[:1], selects),
-    ]
+    ways = _stops(seq, seq.tokens, seq.seconds, count, selects)
+    ways += _stops(seq, seq.together_tokens, seq.together_seconds, single, selects)
+    if selects:  # a vote with and one without the first answer would be two votes to choose from: that is selection
+        fresh = bench.sampled
+        ways += _stops(fresh, fresh.together_tokens, fresh.together_seconds, single, selects)
+    return ways
 
 
 def _stops(seq: Draws, tokens: Floats, seconds: Floats, calls: Ints, selects: bool) -> list[_Way]:
