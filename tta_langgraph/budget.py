@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from tta_langgraph.enclosing import note_task, running_config, trackers_around
 from tta_langgraph.errors import BudgetError
 
 Dimension = Literal["tokens", "prompt_tokens", "completion_tokens", "seconds", "usd", "model_calls", "executions"]
@@ -217,6 +218,14 @@ class BudgetTracker:
     """Per invocation of the graph, the first and last Unix time (seconds) at which it was seen working."""
     parent: BudgetTracker | None = None
     """The tracker this one was cut from, if it is nested."""
+    within: tuple[str, ...] = ()
+    """Episodes of the graphs in whose nodes this one runs; whatever it charges counts in them too."""
+    cut: bool = False
+    """Just cut from its parent, and given to no graph yet."""
+
+    def __post_init__(self) -> None:
+        if not self.episode:
+            note_task()
 
     @classmethod
     def start(
@@ -227,7 +236,7 @@ class BudgetTracker:
 
     def nested(self, budget: Budget | Mapping[str, Any] | int) -> BudgetTracker:
         """Cuts a smaller budget for a sub-graph or a `Send` branch; its charges count here too."""
-        return self.start(budget, parent=replace(self, parent=self.parent))
+        return replace(self.start(budget, parent=replace(self, cut=False)), cut=True)
 
     @cached_property
     def usage(self) -> Usage:
@@ -285,18 +294,34 @@ def new_id() -> str:
 def merge_budget(left: BudgetTracker | None, right: Any) -> BudgetTracker:
     """Reducer of the `budget` channel: commutative and idempotent over charges.
 
-    A plain `Budget` (or a mapping or number) starts a new episode. A tracker is united with what is there;
-    the tracker of a sub-graph, which has an episode of its own, leaves its charges here and keeps its limits
-    to itself.
+    A plain `Budget` (or a mapping or number) starts a new episode. A tracker of the same episode is united with what is
+    there. Of two episodes, one may run inside the other, as a sub-graph's does inside its caller's: it leaves its
+    charges there and keeps its limits to itself. Otherwise the newer one stays: a sub-graph that remembers its last
+    turn is given the budget of this one.
+
+    Raises:
+        BudgetError: a smaller budget that was just cut (`nested`) is written into the state it was cut from.
     """
     if not isinstance(right, BudgetTracker):
         if right is None:
             return left or BudgetTracker()
-        return BudgetTracker.start(right)
+        return _entered(BudgetTracker.start(right))
     if left is None or not left.episode:
-        return right if left is None or not left.charges else right.with_charges(left.charges)
-    if not right.charges and right.episode != left.episode:
-        return left
+        entered = _entered(right)
+        return entered if left is None or not left.charges else entered.with_charges(left.charges)
+    if right.episode != left.episode:
+        if right.cut and left.episode in _ancestors(right):
+            raise BudgetError(
+                "a smaller budget was written into the state that it was cut from, where it would limit nothing",
+                where="state['budget']",
+                remedy="Open it with budget_scope(state['budget'].nested(...)), or give it to a sub-graph or Send "
+                "branch (which then returns its update without the key 'budget')",
+            )
+        if right.episode and left.episode not in _ancestors(right):
+            stale = (left.started, left.episode) < (right.started, right.episode)
+            return _entered(right) if stale and right.episode not in _ancestors(left) else left
+        if not right.charges:
+            return left
     # Settled charges never change, so the first value under an id is as good as the last.
     charges = {**left.charges, **{key: charge for key, charge in right.charges.items() if key not in left.charges}}
     active = left.active
@@ -312,7 +337,29 @@ def merge_budget(left: BudgetTracker | None, right: Any) -> BudgetTracker:
         charges=charges,
         active=active,
         parent=left.parent,
+        within=left.within,
     )
+
+
+def _entered(tracker: BudgetTracker) -> BudgetTracker:
+    """The tracker as it comes into a graph's state: it knows what it runs in."""
+    config = running_config()
+    if config is None and not tracker.cut:
+        return tracker
+    within = tuple(tracker.within)
+    for around in trackers_around(config):
+        if isinstance(around, BudgetTracker) and around.episode not in ("", tracker.episode):
+            within += tuple(episode for episode in (around.episode, *_ancestors(around)) if episode not in within)
+            break
+    if within == tuple(tracker.within) and not tracker.cut:
+        return tracker
+    return replace(tracker, within=within, cut=False)
+
+
+def _ancestors(tracker: BudgetTracker) -> tuple[str, ...]:
+    """The episodes in which this one's charges count."""
+    cut_from = () if tracker.parent is None else (tracker.parent.episode, *_ancestors(tracker.parent))
+    return (*cut_from, *tracker.within)
 
 
 def union_seconds(intervals: Any) -> float:

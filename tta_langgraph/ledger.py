@@ -5,12 +5,15 @@ A call is admitted with an upper bound of what it can consume. When that bound d
 different answers: *busy* (calls in flight may settle below their bound: wait) and *exhausted* (even if they
 settled at nothing, there would not be enough: stop).
 
-Ledgers form a tree. A reservation is held by a ledger and all its ancestors, under one lock per tree, and its
-charge is recorded in all of them.
+Ledgers form a tree. A reservation is held by a ledger and all its ancestors, and its charge is recorded in all of
+them. An account may come under other ancestors with every call (`Ledger.under`): a graph that is resumed inside a new
+scope draws on that one too, and no longer on the one of the request before. So no lock per tree would do; there is
+one for all, held for some microseconds.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 import threading
 import time
@@ -37,7 +40,7 @@ _ROUNDING = 1e-12
 
 
 class _Waiter:
-    """A request that waits for settlements; `granted` is called once, under the tree's lock."""
+    """A request that waits for settlements; `granted` is called once, under the lock."""
 
     __slots__ = ("granted", "ledger", "outcome", "owner", "request")
 
@@ -47,14 +50,10 @@ class _Waiter:
         self.ledger, self.request, self.owner, self.granted = ledger, request, owner, granted
 
 
-class _Tree:
-    """What all ledgers of a tree share: the lock, and the queue of those who wait."""
-
-    __slots__ = ("lock", "waiters")
-
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.waiters: deque[_Waiter] = deque()
+_lock = threading.RLock()
+"""Held while anything is reserved, settled or summed up."""
+_waiters: deque[_Waiter] = deque()
+"""Those who wait for settlements, of all trees, in order."""
 
 
 class Ledger:
@@ -88,16 +87,42 @@ class Ledger:
         self._timed: bool = self.budget.seconds is not None or (parent is not None and parent._timed)
         self._limits = dict(self.budget.limits)
         self._limits.pop("seconds", None)
-        self._tree: _Tree = parent._tree if parent is not None else _Tree()
         self._in_flight: dict[str, Reservation] = {}
         self._spent = Sum()
         self._reserved = Sum()
         self._active = dict(tracker.active)
         self._active_key: str | None = None
+        self._placed: Ledger | None = None
         # The wall clock can be set back by hand or by NTP; within the process, time only goes forward.
         self._anchor = (now(), time.monotonic()) if now is time.time else None
         if tracker.charges:
             self.absorb(tracker.charges)
+
+    def under(self, parent: Ledger) -> Ledger:
+        """The same account with `parent` and its ancestors around it, for the calls that are made there.
+
+        What is recorded is one; only whom a call draws on besides is another. What was spent before does not count in
+        ancestors that were opened since.
+        """
+        account = self.lineage[-1]
+        placed = account._placed
+        if placed is None or placed.parent is not parent:
+            placed = copy.copy(account)
+            placed._placed = None
+            placed.parent = parent
+            placed.lineage = (*parent.lineage, account)
+            placed.counts_activity = account.budget.clock == "active" or parent.counts_activity
+            placed._timed = account.budget.seconds is not None or parent._timed
+            account._placed = placed
+        return placed
+
+    def of_episode(self, episode: str) -> Ledger:
+        """The ledger of this episode among this one and its ancestors, with its own ancestors around it."""
+        ledger: Ledger | None = self
+        while ledger is not None and ledger.episode != episode:
+            ledger = ledger.parent
+        assert ledger is not None
+        return ledger
 
     # -- reading ------------------------------------------------------------------------------------------
 
@@ -114,7 +139,7 @@ class Ledger:
     @property
     def in_flight(self) -> tuple[Reservation, ...]:
         """The open reservations of this ledger and its descendants."""
-        with self._tree.lock:
+        with _lock:
             return tuple(self._in_flight.values())
 
     @property
@@ -123,9 +148,10 @@ class Ledger:
         if self.budget.clock == "wall":
             return self._time() - self.tracker_at_start.started
         active = dict(self._active)
-        if self._active_key is not None:
-            begin, _ = active[self._active_key]
-            active[self._active_key] = (begin, self._time())
+        at_work = self.lineage[-1]._active_key
+        if at_work is not None:
+            begin, _ = active[at_work]
+            active[at_work] = (begin, self._time())
         return union_seconds(active.values())
 
     def seconds_left(self, *, final: bool = False) -> float:
@@ -151,7 +177,7 @@ class Ledger:
         """What is neither spent nor reserved, in this ledger and its ancestors; `inf` without a limit."""
         if dimension == "seconds":
             return max(0.0, self.seconds_left(final=final))
-        with self._tree.lock:
+        with _lock:
             lefts = (ledger._own_left(dimension, final) for ledger in self.lineage)
             return max(0.0, min(lefts))
 
@@ -162,7 +188,7 @@ class Ledger:
 
     def tracker(self) -> BudgetTracker:
         """The state object for this moment: limits, charges, clock."""
-        with self._tree.lock:
+        with _lock:
             parent = None if self.parent is None else self.parent.tracker()
             start = self.tracker_at_start
             return BudgetTracker(
@@ -183,7 +209,7 @@ class Ledger:
         others may still settle below their bound, the answer is *busy*, so that no branch is cut short
         because its sisters reserved the worst case.
         """
-        with self._tree.lock:
+        with _lock:
             return self._admit(request, owner)
 
     def enqueue(
@@ -196,25 +222,33 @@ class Ledger:
             between is the caller's to release.
         """
         waiter = _Waiter(self, request, owner, granted)
-        with self._tree.lock:
-            self._tree.waiters.append(waiter)
+        with _lock:
+            _waiters.append(waiter)
             self._serve()
 
         def leave() -> None:
-            with self._tree.lock:
-                if waiter in self._tree.waiters:
-                    self._tree.waiters.remove(waiter)
+            with _lock:
+                if waiter in _waiters:
+                    _waiters.remove(waiter)
                     self._serve()
 
         return leave
 
     def absorb(self, charges: Mapping[str, Charge] | Iterable[Charge]) -> None:
-        """Adds charges settled elsewhere (a checkpoint, a crashed process); known ids are ignored."""
+        """Adds charges settled elsewhere (a checkpoint, a crashed process); known ids are ignored.
+
+        They count in the ancestors that were open then: what an episode spent before it was resumed inside a scope was
+        not spent in there.
+        """
         found = charges.values() if isinstance(charges, Mapping) else charges
-        with self._tree.lock:
+        began = self.tracker_at_start.started
+        with _lock:
             for charge in found:
-                for ledger in self.lineage:
-                    ledger._record(charge)
+                at = charge.at or began  # of a killed call only its episode is known
+                for ledger in self.lineage[:-1]:
+                    if at >= ledger.tracker_at_start.started:
+                        ledger._record(charge)
+                self.lineage[-1]._record(charge)
             self._serve()
 
     def absorb_new(self, charges: Mapping[str, Charge]) -> None:
@@ -224,7 +258,7 @@ class Ledger:
 
     def charges_beyond(self, *known: Mapping[str, Charge]) -> dict[str, Charge]:
         """The charges that none of these knows by id."""
-        with self._tree.lock:
+        with _lock:
             left: Set[str] = self.charges.keys()
             for each in known:
                 left = left - each.keys()
@@ -232,12 +266,12 @@ class Ledger:
 
     def activity(self) -> dict[str, tuple[float, float]]:
         """Per invocation of the graph, the first and last Unix time (seconds) at which it was seen working."""
-        with self._tree.lock:
+        with _lock:
             return dict(self._active)
 
     def touch(self, invocation: str) -> None:
         """Notes that an invocation of the graph is at work; the active clock counts between touches."""
-        with self._tree.lock:
+        with _lock:
             for ledger in self.lineage:
                 at = ledger._time()
                 begin, _ = ledger._active.get(invocation, (at, at))
@@ -363,7 +397,7 @@ class Ledger:
 
     def _close(self, reservation: Reservation, usage: Usage | None, note: str, *, estimated: bool) -> Charge | None:
         charge: Charge | None = None
-        with self._tree.lock:
+        with _lock:
             if not reservation.open:
                 return None
             reservation.open = False
@@ -381,7 +415,7 @@ class Ledger:
                 ledger._reserved.take_off(reservation.bound)
                 if charge is not None:
                     ledger._record(charge)
-            if self._tree.waiters:
+            if _waiters:
                 self._serve()
         if charge is not None and events.watched():
             events.publish({"type": "charge", "episode": self.episode, "charge": charge, "remaining": self.remaining})
@@ -400,13 +434,14 @@ class Ledger:
     def _serve(self) -> None:
         """Hands what came back to those who wait, in order; nobody overtakes on a ledger that is contended."""
         contended: set[Ledger] = set()
-        for waiter in list(self._tree.waiters):
+        changed = frozenset(self.lineage)
+        for waiter in list(_waiters):
             lineage = waiter.ledger.lineage
-            if contended.intersection(lineage):
+            if changed.isdisjoint(lineage) or contended.intersection(lineage):
                 continue
             outcome = waiter.ledger._admit(waiter.request, waiter.owner)
             if isinstance(outcome, Refusal) and outcome.busy:
                 contended.add(outcome.ledger)
                 continue
-            self._tree.waiters.remove(waiter)
+            _waiters.remove(waiter)
             waiter.granted(outcome)

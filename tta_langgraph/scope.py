@@ -9,32 +9,31 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Mapping
-from contextvars import ContextVar, Token
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.runnables.config import var_child_runnable_config
-
 from tta_langgraph.budget import Budget, BudgetTracker, Charge, Remaining, merge_budget
+from tta_langgraph.enclosing import CHANNEL, Enclosing, in_state, innermost, note_task, tasks_around
+from tta_langgraph.enclosing import running_config as running_config
 from tta_langgraph.ledger import Ledger
+from tta_langgraph.outbox import Outbox
 
 if TYPE_CHECKING:
     from tta_langgraph.pool import SharedPool
 
-CHANNEL = "budget"
-"""The state key that carries the tracker."""
 KEPT_EPISODES = 4096
 """Ledgers kept in memory; beyond it the longest unused idle one is dropped (its charges are in the graph's state)."""
 
 _active: ContextVar[Scope | None] = ContextVar("tta_budget_scope", default=None)
 _lock = threading.Lock()
 _ledgers: OrderedDict[str, Ledger] = OrderedDict()
-_runs: OrderedDict[int, tuple[object, Ledger]] = OrderedDict()
+_runs: OrderedDict[tuple[int, str], tuple[object, Ledger]] = OrderedDict()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class Scope:
     """An open budget scope; what `with budget_scope(...) as scope` gives."""
 
@@ -42,6 +41,8 @@ class Scope:
     """The account."""
     pools: tuple[SharedPool, ...] = ()
     """Shared pools that every call draws on as well."""
+    _around: Scope | None = field(default=None, repr=False)
+    _open: bool = field(default=True, repr=False)
 
     @property
     def tracker(self) -> BudgetTracker:
@@ -87,21 +88,23 @@ class budget_scope:
     ) -> None:
         self._budget = budget if isinstance(budget, BudgetTracker) else Budget.coerce(budget)
         self._pools = tuple(pools)
-        self._tokens: list[Token[Scope | None]] = []
+        self._opened: list[tuple[Scope, Mapping[str, Any] | None]] = []
 
     def __enter__(self) -> Scope:
-        around = _active.get()
+        around, config = _active.get(), running_config()
         tracker = self._budget if isinstance(self._budget, BudgetTracker) else BudgetTracker.start(self._budget)
-        ledger = ledger_for(tracker, around.ledger if around else current_ledger())
-        pools = (around.pools if around else ()) + self._pools
-        scope = Scope(ledger, pools)
-        self._tokens.append(_active.set(scope))
+        ledger = ledger_for(tracker, _found(tracker_in_state(config), config))
+        scope = _opened(ledger, (around.pools if around else ()) + self._pools)
+        note_task()
+        self._opened.append((scope, config))
         return scope
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _active.reset(self._tokens.pop())
+        scope, config = self._opened.pop()
+        _close(scope)
+        save_to_state(scope.ledger, config)
 
     async def __aenter__(self) -> Scope:
         return self.__enter__()
@@ -117,16 +120,36 @@ class entered:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._tokens: list[Token[Scope | None]] = []
+        self._opened: list[Scope] = []
 
     def __enter__(self) -> Scope:
         around = _active.get()
-        scope = Scope(self._ledger, around.pools if around else ())
-        self._tokens.append(_active.set(scope))
+        scope = _opened(self._ledger, around.pools if around else ())
+        self._opened.append(scope)
         return scope
 
     def __exit__(self, *_: object) -> None:
-        _active.reset(self._tokens.pop())
+        _close(self._opened.pop())
+
+
+def _opened(ledger: Ledger, pools: tuple[SharedPool, ...]) -> Scope:
+    scope = Scope(ledger, pools, _active.get())
+    _active.set(scope)
+    return scope
+
+
+def _close(scope: Scope) -> None:
+    """Goes back to the innermost scope that is still open.
+
+    No token is reset: a generator may be closed in another context than the one that it was begun in, where the scope
+    was never open, or after scopes that others have opened in this one since.
+    """
+    scope._open = False
+    if _active.get() is scope:
+        around = scope._around
+        while around is not None and not around._open:
+            around = around._around
+        _active.set(around)
 
 
 def active_scope() -> Scope | None:
@@ -140,14 +163,6 @@ def active_pools() -> tuple[SharedPool, ...]:
     return scope.pools if scope else ()
 
 
-def running_config() -> Mapping[str, Any] | None:
-    """The config of the LangGraph task that this code runs in, or None outside of a graph."""
-    config = var_child_runnable_config.get()
-    if config is None or "__pregel_read" not in config.get("configurable", {}):
-        return None
-    return config
-
-
 def tracker_in_state(config: Mapping[str, Any] | None, *, fresh: bool = False) -> BudgetTracker | None:
     """The tracker in the running graph's state; None if the graph has no `budget` channel or no budget was set.
 
@@ -157,10 +172,7 @@ def tracker_in_state(config: Mapping[str, Any] | None, *, fresh: bool = False) -
     """
     if config is None:
         return None
-    try:
-        found = config["configurable"]["__pregel_read"](CHANNEL, fresh)
-    except KeyError:
-        return None
+    found = in_state(config, fresh=fresh)
     return found if isinstance(found, BudgetTracker) and found.episode else None
 
 
@@ -168,51 +180,85 @@ def current_ledger(tracker: BudgetTracker | None = None, config: Mapping[str, An
     """The ledger that a call made here draws on, or None outside of any budget.
 
     Looked for in this order: the given tracker or the running graph's state, the innermost open scope, and, in a
-    sub-graph that has no `budget` key, the last ledger that the same run used.
+    sub-graph that has no `budget` key, the ledger of the nearest graph around it that has used one in this run. The
+    open scopes and the graphs in whose nodes this one runs are around it, as they are at this moment.
 
     Args:
         tracker: draw on this one.
         config: the running task's config, where the caller has it already.
     """
-    scope = _active.get()
-    around = scope.ledger if scope else None
     config = config or running_config()
     tracker = tracker or tracker_in_state(config)
-    if tracker is not None and tracker.episode:
-        if around is not None and any(ledger.episode == tracker.episode for ledger in around.lineage):
-            ledger = around
-            _own(around, tracker).absorb_new(tracker.charges)
-        else:
-            ledger = ledger_for(tracker, around)
-    elif around is not None:
-        ledger = around
-    else:
-        return _ledger_of_run(config)
-    _note_run(config, ledger)
+    ledger = _found(tracker, config)
+    if ledger is None or config is None:
+        return ledger
+    if tracker is not None:
+        _note_run(config, ledger, tracker.episode)
+    if ledger.counts_activity:
+        ledger.touch(invocation_of(config))
     return ledger
 
 
+def _found(tracker: BudgetTracker | None, config: Mapping[str, Any] | None) -> Ledger | None:
+    around = _around(tasks_around(config) if innermost.get() is not None else None)
+    if tracker is not None and tracker.episode:
+        return ledger_for(tracker, around)
+    noted = _ledger_of_run(config)
+    if noted is None or (around is not None and not _has(noted, around.episode)):
+        return around
+    return noted
+
+
+def _around(task: Enclosing | None) -> Ledger | None:
+    """The ledger of the open scopes and of the states of this task's graph and the graphs around it."""
+    if task is None:
+        scope = _active.get()
+        return scope.ledger if scope else None
+    # A scope that was opened inside the task has its graph's ledger in its lineage; any other is around the graph.
+    around, tracker = _around(task.outer), tracker_in_state(task.config)
+    return around if tracker is None else ledger_for(tracker, around)
+
+
 def ledger_for(tracker: BudgetTracker, parent: Ledger | None = None) -> Ledger:
-    """The process's one ledger for the tracker's episode, made on first sight."""
+    """The ledger to draw on for this tracker: the process's one account of its episode, with `parent` around it.
+
+    Where `parent` is inside that account already, as a scope is that was opened in a node, it is `parent` itself.
+    """
+    if parent is not None and _has(parent, tracker.episode):
+        parent.of_episode(tracker.episode).absorb_new(tracker.charges)
+        return parent
     if tracker.parent is not None and tracker.parent.episode:
         parent = ledger_for(tracker.parent, parent)
     with _lock:
-        ledger = _ledgers.get(tracker.episode)
+        ledger = account = _ledgers.get(tracker.episode)
         if ledger is None:
-            ledger = _ledgers[tracker.episode] = Ledger(tracker, parent=parent)
+            ledger = _ledgers[tracker.episode] = Ledger(tracker)
             if len(_ledgers) > KEPT_EPISODES:
                 _trim()
         else:
             _ledgers.move_to_end(tracker.episode)
-    ledger.absorb_new(tracker.charges)
+        if parent is not None:
+            ledger = ledger.under(parent)
+    if account is not None:
+        ledger.absorb_new(tracker.charges)
+    elif tracker.charges:
+        ledger.absorb(tracker.charges)  # in the ancestors
     return ledger
+
+
+def _has(ledger: Ledger, episode: str) -> bool:
+    for each in ledger.lineage:  # noqa: SIM110 - a generator costs a call for each step
+        if each.episode == episode:
+            return True
+    return False
 
 
 def save_to_state(ledger: Ledger, config: Mapping[str, Any] | None = None, known: BudgetTracker | None = None) -> None:
     """Writes every charge that the running graph's state does not know yet, along with this task's writes.
 
-    The union reducer makes repetition harmless, so whatever an earlier attempt of a retried node lost is simply
-    written again.
+    So it does for the tasks around it: what an inner graph spends is in the states of the outer ones whatever becomes
+    of the inner state. The union reducer makes repetition harmless, so whatever an earlier attempt of a retried node
+    lost is simply written again.
 
     Args:
         ledger: the account.
@@ -220,19 +266,34 @@ def save_to_state(ledger: Ledger, config: Mapping[str, Any] | None = None, known
         known: the tracker in the state, likewise.
     """
     config = config or running_config()
-    known = known or tracker_in_state(config)
-    if config is None or known is None:
+    if config is None:
         return
+    if ledger.counts_activity:
+        ledger.touch(invocation_of(config))
+    _send(ledger, config, known or tracker_in_state(config))
+    task = tasks_around(config) if innermost.get() is not None else None
+    while task is not None:
+        Outbox.put_into(task.config)
+        _send(ledger, task.config, tracker_in_state(task.config))
+        task = task.outer
+
+
+def _send(ledger: Ledger, config: Mapping[str, Any], known: BudgetTracker | None) -> None:
+    own = ledger
+    if known is None:
+        return
+    if own.episode != known.episode:
+        if not _has(ledger, known.episode):
+            return
+        own = ledger.of_episode(known.episode)
     send = config["configurable"]["__pregel_send"]
-    for own in ledger.lineage:
-        if own.episode == known.episode:
-            new = own.charges_beyond(known.charges, *_written(config, send))
-            active = own.activity() if own.counts_activity else {}
-            if new or active:
-                update = BudgetTracker(
-                    episode=known.episode, budget=known.budget, started=known.started, charges=new, active=active
-                )
-                send([(CHANNEL, update)])
+    new = own.charges_beyond(known.charges, *_written(config, send))
+    active = own.activity() if own.counts_activity else {}
+    if new or active:
+        update = BudgetTracker(
+            episode=known.episode, budget=known.budget, started=known.started, charges=new, active=active
+        )
+        send([(CHANNEL, update)])
 
 
 def _written(config: Mapping[str, Any], send: Any) -> list[Mapping[str, Charge]]:
@@ -259,34 +320,44 @@ def reduced(left: Any, right: Any) -> BudgetTracker:
     return merge_budget(left, right)
 
 
-def _own(ledger: Ledger, tracker: BudgetTracker) -> Ledger:
-    return next(above for above in ledger.lineage if above.episode == tracker.episode)
-
-
 def _control(config: Mapping[str, Any] | None) -> object | None:
     runtime = (config or {}).get("configurable", {}).get("__pregel_runtime")
     return getattr(runtime, "control", None)
 
 
-def _note_run(config: Mapping[str, Any] | None, ledger: Ledger) -> None:
+def _note_run(config: Mapping[str, Any], ledger: Ledger, episode: str) -> None:
     control = _control(config)
     if control is None:
         return
-    noted = _runs.get(id(control))
+    key = id(control), _graph_of(config)
+    noted = _runs.get(key)
     if noted is not None and noted[0] is control and noted[1] is ledger:
         return
     with _lock:
         # The control object is kept, so that its id cannot be taken by another run's.
-        _runs[id(control)] = (control, ledger)
-        _runs.move_to_end(id(control))
+        _runs[key] = (control, ledger.of_episode(episode))
+        _runs.move_to_end(key)
         while len(_runs) > KEPT_EPISODES:
             _runs.popitem(last=False)
 
 
 def _ledger_of_run(config: Mapping[str, Any] | None) -> Ledger | None:
     control = _control(config)
-    found = _runs.get(id(control)) if control is not None else None
-    return found[1] if found is not None else None
+    if control is None:
+        return None
+    graph = _graph_of(config)
+    while True:
+        found = _runs.get((id(control), graph))
+        if found is not None:
+            return found[1]
+        if not graph:
+            return None
+        graph = graph.rpartition("|")[0]
+
+
+def _graph_of(config: Mapping[str, Any] | None) -> str:
+    """The namespace of the graph that a task belongs to; empty for the outermost one."""
+    return str((config or {}).get("configurable", {}).get("checkpoint_ns", "")).rpartition("|")[0]
 
 
 def _trim() -> None:
