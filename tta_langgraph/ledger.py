@@ -369,7 +369,7 @@ class Ledger:
         """
         holds = getattr(owner, "holds", None) or (lambda reservation: owner is not None and reservation.owner == owner)
         others = [reservation for reservation in self._in_flight.values() if not holds(reservation)]
-        stuck = frozenset().union(*(getattr(waiter.owner, "inside", ()) for waiter in self._tree.waiters))
+        stuck = frozenset().union(*(getattr(waiter.owner, "inside", ()) for waiter in _waiters))
         if stuck and all(reservation.id in stuck for reservation in others):
             return 0.0
         return float(sum(getattr(reservation.bound, dimension) for reservation in others))
@@ -422,13 +422,13 @@ class Ledger:
         return charge
 
     def _shrink(self, reservation: Reservation, cap: int) -> None:
-        with self._tree.lock:
+        with _lock:
             smaller = reservation.request.bound(cap)
             for ledger in self.lineage:
                 ledger._reserved.take_off(reservation.bound)
                 ledger._reserved.add(smaller)
             reservation.completion_tokens, reservation.bound = cap, smaller
-            if self._tree.waiters:
+            if _waiters:
                 self._serve()
 
     def _serve(self) -> None:
