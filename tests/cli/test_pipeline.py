@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def test_record_fit_tune_replay_report_and_stats(recorded: tuple[str, str], tmp_
 
     page = tmp_path / "report.html"
     tta("report", pools, "--policy", policy, "--side", "all", "--page-only", "--out", str(page))
-    assert "transitions" in page.read_text(encoding="utf-8")
+    assert {"best_of(4)", "one_shot"} <= set(re.findall(r"[a-z_]+(?:\(\d\))?", page.read_text(encoding="utf-8")))
 
     told = json.loads(tta("stats", store, "--json"))
     assert told["strategies"], "the recording's own episodes"

@@ -215,7 +215,8 @@ def test_two_recordings_at_once_share_the_work(server: ScriptedServer, databases
         )
 
     reports = asyncio.run(both())
-    assert sum(report.recorded for report in reports) == 12
+    with TraceStore(path) as store:
+        assert len({pool.question_id for pool in store.pools()}) == len(list(store.pools())) == 12
     assert all(report.recorded + report.skipped == 12 and not report.stopped for report in reports)
     asked = sum(request.n == GRID.samples for request in server.log)
     assert asked < 20, "each question is asked once, but for a few that both had in hand"
