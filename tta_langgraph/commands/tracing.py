@@ -135,13 +135,17 @@ def tune(
     side: Side = "fit",
     repeats: Repeats = 4,
     measure: Measure = "tokens",
-    opening: Opening = None,
+    opening: Annotated[
+        int | None,
+        typer.Option(help="Answers that the first request draws; if not given, 1, 2, 4 and 8 are tried.", min=1),
+    ] = None,
 ) -> None:
     """Find the prices (λ) at which a policy meets a mean budget or an accuracy, by replays.
 
     Exit codes: 0 met; 1 failed; 3 not met (the nearest policy is written all the same).
     """
-    from tta_langgraph.traces.tune import tune as run
+    from tta_langgraph.traces.tune import OPENINGS
+    from tta_langgraph.traces.tune import tune_opening as run
 
     if sum(target is not None for target in (tokens, seconds, accuracy)) != 1:
         raise typer.BadParameter("give exactly one of --tokens, --seconds and --accuracy")
@@ -154,7 +158,7 @@ def tune(
             tokens=tokens,
             seconds=seconds,
             accuracy=accuracy,
-            opening=opening,
+            openings=OPENINGS if opening is None else (opening,),
             repeats=repeats,
             progress=lambda done, total: advance(done, "", total),
         )
