@@ -50,6 +50,7 @@ def structured_output(
             parser = PydanticToolsParser(tools=[schema], first_tool_only=True)
         else:
             parser = JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
+        parser = RunnablePassthrough(_refuse_cut) | parser  # a call that was cut is no call, and would be None
     elif method in ("json_schema", "json_mode"):
         bound = model.bind(response_format=_response_format(schema, method), **_format(schema, method))
         parser = PydanticOutputParser(pydantic_object=schema) if is_pydantic else JsonOutputParser()
@@ -82,9 +83,9 @@ def _response_format(schema: Any, method: Method) -> dict[str, Any]:
 
 def _format(schema: Any, method: Method) -> dict[str, Any]:
     """What LangSmith shows; LangChain takes it out again before the call."""
-    shown: dict[str, Any] = {"kwargs": {"method": method}}
-    if schema is not None:
-        shown["schema"] = convert_to_openai_tool(schema)
+    if schema is None:
+        return {}  # LangChain looks for a schema in it
+    shown = {"kwargs": {"method": method}, "schema": convert_to_openai_tool(schema)}
     return {"ls_structured_output_format": shown}
 
 
