@@ -6,6 +6,7 @@ source it used. Nothing that is downloaded is installed, imported or unpickled.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import logging
@@ -193,13 +194,13 @@ def _hash(file: IO[bytes], size: int) -> str:
 
 
 def _folder_size(folder: Path) -> int:
-    total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except OSError:  # pip moved it while we looked
-            continue
-    return total
+    """Bytes in a folder that pip is at work in: files and folders may be gone a moment after they were seen."""
+    size = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                size += (Path(place) / name).stat().st_size
+    return size
 
 
 def _tampered(part: Part, what: str) -> WeightsError:
