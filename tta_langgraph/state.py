@@ -42,8 +42,15 @@ class Candidate:
     """Its share of the call that made it."""
     finish_reason: str = "stop"
     """`stop`, `length` (cut at the cap), `abort` (cancelled) or `tool_calls`."""
+    answer_chars: int = -1
+    """Length of the answer in characters, for recordings that leave its text out; −1: that of `answer`."""
     evidence: Evidence = Evidence()
     """What was observed about it."""
+
+    @property
+    def length(self) -> int:
+        """Characters of the parsed answer, 0 without one."""
+        return self.answer_chars if self.answer_chars >= 0 else len(self.answer or "")
 
     def observed(self, evidence: Evidence, *, key: str | None = None) -> Candidate:
         """The same candidate with more evidence and, if given, its key."""

@@ -175,6 +175,34 @@ def test_fitting_recovers_how_good_each_source_is() -> None:
     assert found.prices == {"resample": (40.0, 0.0), "escalate:big": (400.0, 0.0)}
 
 
+def test_an_answer_of_the_usual_length_beats_a_longer_one_with_more_votes() -> None:
+    rng = np.random.default_rng(5)
+    pools = []
+    for q in range(120):
+        # Two cut answers agree as often as not; what tells them from right ones is that they are too short.
+        answers = ["right", "cut", "cut"] if q % 2 else ["right", "right", "cut"]
+        rng.shuffle(answers)
+        attempts = tuple(
+            Attempt(id=f"a{i}", action="resample", correct=answer == "right", key=answer, completion_tokens=40,
+                    answer_chars=20 if answer == "right" else 6, request=f"a{i}")
+            for i, answer in enumerate(answers)
+        )  # fmt: skip
+        pools.append(Pool(question_id=f"q{q}", db_id=f"d{q % 9}", attempts=attempts))
+    table = columns(pools)
+    panel = fit_panel(table, list(explore(table, recorded_actions(table), episodes=2)), classes=2)
+
+    def chosen(lengths: dict[str, int]) -> str | None:
+        made = [
+            Candidate(id=f"{key}{i}", text="", answer="x" * lengths[key], key=key, action="resample")
+            for i, key in enumerate(["many", "many", "one"])
+        ]
+        return panel.assess(Snapshot(candidates=tuple(made)), [Action("stop")]).best
+
+    assert chosen({"many": 6, "one": 20}) == "one2"
+    assert chosen({"many": 20, "one": 6}) == "many0"
+    assert chosen({"many": 20, "one": 20}) == "many0"
+
+
 def test_a_panel_survives_its_file_and_refuses_a_broken_one(tmp_path: Path) -> None:
     policy = Policy(predictor=WORLD, actions=("resample(1)",), selection="predictor")
     again = Policy.load(policy.save(tmp_path / "policy.json"))

@@ -219,7 +219,7 @@ def test_two_recordings_at_once_share_the_work(server: ScriptedServer, databases
         assert len({pool.question_id for pool in store.pools()}) == len(list(store.pools())) == 12
     assert all(report.recorded + report.skipped == 12 and not report.stopped for report in reports)
     asked = sum(request.n == GRID.samples for request in server.log)
-    assert asked < 20, "each question is asked once, but for a few that both had in hand"
+    assert asked < 2 * 12, "not everything is asked twice; how much is depends on who was where when"
 
 
 def test_a_cancelled_recording_keeps_whole_questions_only(server: ScriptedServer, databases: Path) -> None:

@@ -40,6 +40,7 @@ FEATURES: tuple[str, ...] = (
     "error_other",
     "cut",  # replies cut at the token cap
     "log_completion",  # of the best candidate, log tokens
+    "log_chars",  # of its answer, log characters
     "completion_ratio",  # over the mean of all
     "completion_spread",  # (max - min) / mean over all
     "logprob_mean",  # of the best candidate, nats; 0 where unknown
@@ -145,6 +146,7 @@ def vector(snapshot: Snapshot, best: Candidate | None = None, scale: Scale | Non
         float(seen.errors),
         float(seen.cut),
         math.log1p(written),
+        math.log1p(best.length) if best is not None else 0.0,
         written / mean_written if mean_written else 1.0,
         (seen.longest - seen.shortest) / mean_written if mean_written else 0.0,
         logprobs.mean if logprobs is not None else 0.0,

@@ -65,6 +65,8 @@ class Panel:
     """log P(bucket | right), per bucket."""
     log_wrong: tuple[float, ...] = (0.0,)
     """log P(bucket | wrong), per bucket."""
+    usual_length: float = 0.0
+    """Median of log(1 + characters) of the answers it was fitted on."""
     prices: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Mean tokens and seconds per source."""
     first_tokens: float = 1.0
@@ -234,7 +236,8 @@ class Panel:
         if not self.edges:
             return 0
         score = self.scores[0]
-        for weight, value in zip(self.scores[1:], evidence(candidate, snapshot.context), strict=True):
+        seen = evidence(candidate, snapshot.context, self.usual_length)
+        for weight, value in zip(self.scores[1:], seen, strict=True):
             score += weight * value
         return bisect_right(self.edges, score)
 
@@ -396,6 +399,7 @@ class Panel:
             first_tokens=float(data["first_tokens"]),
             costs=CostModel.from_dict(data["costs"]),
             depth=int(data["depth"]),
+            usual_length=float(data["usual_length"]),
             weights=flat["weights"],
             spread=flat["spread"],
             scores=flat["scores"],
@@ -417,10 +421,11 @@ def source_name(action: Action) -> str:
     return action.kind if action.kind == "resample" else action.name
 
 
-def evidence(candidate: Candidate, context: Mapping[str, float]) -> tuple[float, ...]:
-    """What an answer says of itself: log-probabilities, result and length, and the question's size."""
+def evidence(candidate: Candidate, context: Mapping[str, float], usual_length: float) -> tuple[float, ...]:
+    """What an answer says of itself: log-probabilities, result, length and shape, and the question's size."""
     found = candidate.evidence
     stats, ran = found.logprobs, found.execution
+    length = math.log1p(candidate.length)
     return (
         stats.mean if stats is not None else 0.0,
         stats.tail if stats is not None else 0.0,
@@ -428,6 +433,8 @@ def evidence(candidate: Candidate, context: Mapping[str, float]) -> tuple[float,
         1.0 if ran is not None and ran.empty else 0.0,
         math.log1p(ran.n_rows) if ran is not None else 0.0,
         math.log1p(candidate.usage.completion_tokens),
+        length,
+        abs(length - usual_length),  # longer or shorter than answers usually are: something was dropped or added
         math.log1p(context.get("question_chars", 0.0)),
         math.log1p(context.get("n_tables", 0.0)),
     )

@@ -29,6 +29,7 @@ RANK_FEATURES: tuple[str, ...] = (
     "logprob_gap",  # minus that of the best other answer
     "logprob_known",
     "completion_ratio",  # mean length over that of all candidates
+    "log_chars",  # log characters of the answer: its shape, as other questions' answers have it
     "verdict",
     "judged",
     "checks",
@@ -84,6 +85,7 @@ def rank_vectors(snapshot: Snapshot) -> list[list[float]]:
                 own.logprob - other_logprob if known and other_logprob > -math.inf else 0.0,
                 1.0 if known else 0.0,
                 own.written / n / mean if mean else 1.0,
+                math.log1p(group.best.length),
                 own.score / own.verdicts if own.verdicts else 0.5,
                 1.0 if own.verdicts else 0.0,
                 own.passed / own.checks if own.checks else 0.5,

@@ -33,7 +33,8 @@ def fit_panel(
     counts, sources, rows = _counts(table)
     weights, skill, failing, member = _classes(counts, classes)
     spread = _spread(table, rows, member, classes)
-    scores, edges, log_right, log_wrong = _evidence(table, rows, buckets)
+    usual = float(np.median(np.log1p(table["answer_chars"][rows[0, rows[2] < 2]]))) if (rows[2] < 2).any() else 0.0
+    scores, edges, log_right, log_wrong = _evidence(table, rows, buckets, usual)
     played = {source_name(step.action) for step in steps}
     priced = _prices(table, sources, rows)
     prices = {n: priced[n] for n in sources if n in played or (n.startswith("escalate") and "escalate" in played)}
@@ -48,6 +49,7 @@ def fit_panel(
         edges=edges,
         log_right=log_right,
         log_wrong=log_wrong,
+        usual_length=usual,
         prices=prices,
         first_tokens=float(np.mean(first)) if first else 1.0,
         costs=fit_costs(steps),
@@ -134,7 +136,7 @@ def _spread(table: Columns, found: NDArray[np.int64], member: Floats, classes: i
 
 
 def _evidence(
-    table: Columns, found: NDArray[np.int64], buckets: int
+    table: Columns, found: NDArray[np.int64], buckets: int, usual_length: float
 ) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
     """A logistic score of an answer's own evidence, and how right and wrong answers fall into its buckets.
 
@@ -149,10 +151,13 @@ def _evidence(
     voting = voting[np.unique(codes, return_index=True)[1]]
     owners = table.owner[voting]
     nothing = (0.0,), (), (0.0,), (0.0,)
-    x, y = np.empty((len(voting), 8)), table["correct"][voting]
+    y = table["correct"][voting]
     blocks = {int(q): table.block(int(q), int(q) + 1) for q in np.unique(owners)}
-    for i, (row, q) in enumerate(zip(voting.tolist(), owners.tolist(), strict=True)):
-        x[i] = evidence(blocks[q].candidate(row), table.features[q])
+    seen = [
+        evidence(blocks[q].candidate(row), table.features[q], usual_length)
+        for row, q in zip(voting.tolist(), owners.tolist(), strict=True)
+    ]
+    x = np.asarray(seen, dtype=np.float64)
     if len(voting) < 60 or y.all() or not y.any():
         return nothing
     spread = x.std(axis=0)

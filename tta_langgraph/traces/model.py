@@ -126,6 +126,7 @@ class Attempt:
             model=self.model,
             usage=self.usage,
             finish_reason=self.finish_reason,
+            answer_chars=self.answer_chars,
             evidence=Evidence(execution=execution, verdicts=verdicts, logprobs=self.logprobs),
         )
 

@@ -199,6 +199,7 @@ class Block:
                 executions=0 if ran < 0 else 1,
             ),
             finish_reason=value["finish_reason"][i],
+            answer_chars=value["answer_chars"][i],
             evidence=Evidence(execution=execution, logprobs=stats),
         )
 
@@ -264,6 +265,7 @@ def _append(pool: Pool, base: int, lists: dict[str, list[Any]], vocabulary: dict
             lists[name].append(words.setdefault(getattr(attempt, name) or "", len(words)))
         for name in PLAIN:
             lists[name].append(getattr(attempt, name))
+        lists["answer_chars"].append(attempt.answer_chars or len(attempt.answer or ""))  # not counted: from the text
         lists["parent"].append(-1 if attempt.parent is None else base + position[attempt.parent])
         lists["key"].append(-1 if attempt.key is None else keys.setdefault(attempt.key, len(keys)))
         lists["answered"].append(any(v is not None for v in (attempt.answer, attempt.key, attempt.executed)))
@@ -317,7 +319,6 @@ PLAIN = (
     "cached_tokens",
     "seconds",
     "execution_seconds",
-    "answer_chars",
 )
 SPEC: Mapping[str, type[np.generic]] = {
     **dict.fromkeys(CODED, np.int16),
