@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 
 
 def fit_panel(
-    table: Columns, steps: Sequence[Experience], *, classes: int = 4, buckets: int = 5, depth: int = 4
+    table: Columns, steps: Sequence[Experience], *, classes: int = 4, buckets: int = 8, depth: int = 4
 ) -> Panel:
     """Learns how good each source is on each class of questions, and what an answer's own evidence says.
 
