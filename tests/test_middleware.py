@@ -16,11 +16,11 @@ from langchain.agents.middleware import (
     wrap_model_call,
 )
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
-from langchain_core.tools import tool
+from langchain_core.tools import StructuredTool, tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command, interrupt
 
-from tta_langgraph import Budget, BudgetError, BudgetExceededError, BudgetMiddleware, Policy
+from tta_langgraph import Budget, BudgetError, BudgetExceededError, BudgetMiddleware, Policy, budgeted
 from tta_langgraph.testing import LoggedRequest, Reply, ScriptedServer, ToolCall, scripted_chat_model
 
 ASK = {"messages": [HumanMessage("What is 2 + 3, doubled?")]}
@@ -120,6 +120,52 @@ def test_tools_beyond_the_execution_limit_are_not_run(server: ScriptedServer) ->
     assert state["budget"].usage.executions == 1
     refused = [m for m in state["messages"] if isinstance(m, ToolMessage) and m.status == "error"]
     assert ["executions budget is exhausted" in m.text for m in refused] == [True]
+
+
+def asking(model: Any) -> Any:
+    """A tool that calls a budgeted model itself, sync and async."""
+    inside = budgeted(model)
+
+    def summarise(text: str) -> str:
+        """Summarises."""
+        return str(inside.invoke(text).text)
+
+    async def asummarise(text: str) -> str:
+        return str((await inside.ainvoke(text)).text)
+
+    return StructuredTool.from_function(summarise, coroutine=asummarise, name="summarise")
+
+
+@pytest.mark.parametrize("twin", ["sync", "async"])
+async def test_a_tool_whose_own_model_is_refused_does_not_cost_the_agent_its_answer(
+    server: ScriptedServer, twin: str
+) -> None:
+    server.use([Reply("It is about 10.", tool_calls=[ToolCall(name="summarise", arguments={"text": "x"})])])
+    model = scripted_chat_model(server)
+    agent = create_agent(model, [asking(model)], middleware=[BudgetMiddleware(Budget(model_calls=1))])
+    state = agent.invoke(ASK) if twin == "sync" else await agent.ainvoke(ASK)
+    assert state["messages"][-1].text == "It is about 10."
+    assert state["stop_reason"] == "exhausted: model_calls"
+    [told] = [m for m in state["messages"] if isinstance(m, ToolMessage)]
+    assert told.status == "error"
+    assert "model_calls budget is exhausted" in told.text
+    assert (state["budget"].usage.model_calls, state["budget"].usage.executions) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "guard",
+    [
+        BudgetMiddleware(Budget(model_calls=1), exit_behavior="error"),
+        BudgetMiddleware(Budget(model_calls=1, on_exhausted="raise")),
+    ],
+)
+def test_a_tool_whose_own_model_is_refused_raises_where_that_was_asked_for(
+    server: ScriptedServer, guard: BudgetMiddleware
+) -> None:
+    server.use([calling("summarise", text="x")])
+    model = scripted_chat_model(server)
+    with pytest.raises(BudgetExceededError):
+        create_agent(model, [asking(model)], middleware=[guard]).invoke(ASK)
 
 
 async def test_the_deadline_cancels_a_model_call_and_an_async_tool(server: ScriptedServer) -> None:

@@ -149,7 +149,7 @@ class BudgetMiddleware(AgentMiddleware[BudgetAgentState, Any, Any]):
         try:
             return handler(request)
         except BudgetExceededError as out:
-            self._raise_if_wanted(out, request)
+            self._raise_if_wanted(out, request.state)
             if self.exit_behavior == "finalize":
                 try:
                     with call_options(CallOptions(source="finalize", final=True)):
@@ -166,7 +166,7 @@ class BudgetMiddleware(AgentMiddleware[BudgetAgentState, Any, Any]):
         try:
             return await handler(request)
         except BudgetExceededError as out:
-            self._raise_if_wanted(out, request)
+            self._raise_if_wanted(out, request.state)
             if self.exit_behavior == "finalize":
                 try:
                     with call_options(CallOptions(source="finalize", final=True)):
@@ -189,8 +189,8 @@ class BudgetMiddleware(AgentMiddleware[BudgetAgentState, Any, Any]):
         messages = [*request.messages, HumanMessage(LAST_REQUEST)]
         return request.override(messages=messages, tools=[], tool_choice=None, response_format=None)
 
-    def _raise_if_wanted(self, out: BudgetExceededError, request: ModelRequest[Any]) -> None:
-        tracker = request.state.get("budget")
+    def _raise_if_wanted(self, out: BudgetExceededError, state: Any) -> None:
+        tracker = state.get("budget") if isinstance(state, Mapping) else getattr(state, "budget", None)
         asked = isinstance(tracker, BudgetTracker) and tracker.budget.on_exhausted == "raise"
         if self.exit_behavior == "error" or asked:
             raise out
@@ -212,6 +212,10 @@ class BudgetMiddleware(AgentMiddleware[BudgetAgentState, Any, Any]):
         except GraphBubbleUp:
             _release(held)  # interrupted: the resume runs the tool again, and pays for it then
             raise
+        except BudgetExceededError as out:
+            _settle(held, begun, note="failed")
+            self._raise_if_wanted(out, request.state)
+            return _out_of_budget(request, out)
         except BaseException:
             _settle(held, begun, note="failed")
             raise
@@ -234,6 +238,10 @@ class BudgetMiddleware(AgentMiddleware[BudgetAgentState, Any, Any]):
         except GraphBubbleUp:
             _release(held)
             raise
+        except BudgetExceededError as out:
+            _settle(held, begun, note="failed")
+            self._raise_if_wanted(out, request.state)
+            return _out_of_budget(request, out)
         except BaseException as error:
             _settle(held, begun, note="failed")
             if isinstance(error, TimeoutError) and held is not None and held.ledger.seconds_left() <= 0:
@@ -290,6 +298,11 @@ def _reserved(request: ToolCallRequest) -> Reservation | ToolMessage | None:
     if isinstance(outcome, Refusal):
         return _not_run(request, f"was not run: the {outcome.dimension} budget is exhausted")
     return outcome
+
+
+def _out_of_budget(request: ToolCallRequest, out: BudgetExceededError) -> ToolMessage:
+    """A model or query inside the tool was refused: the tool fails, not the agent, which still has what it knows."""
+    return _not_run(request, f"did not finish: the {out.dimension} budget is exhausted")
 
 
 def _not_run(request: ToolCallRequest, why: str) -> ToolMessage:
