@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tta_langgraph.scope import budget_scope
     from tta_langgraph.selection import select
     from tta_langgraph.shown_budget import budget_block
-    from tta_langgraph.state import Candidate, Decision, EpisodeState
+    from tta_langgraph.state import Candidate, Decision, EpisodeInput, EpisodeState
 
 __version__ = "0.1.0"
 
@@ -29,6 +29,7 @@ _HOMES = {
     "BudgetTracker": "budget",
     "Candidate": "state",
     "Decision": "state",
+    "EpisodeInput": "state",
     "EpisodeState": "state",
     "Policy": "decision",
     "SharedPool": "pool",
@@ -52,6 +53,7 @@ __all__ = [
     "BudgetTracker",
     "Candidate",
     "Decision",
+    "EpisodeInput",
     "EpisodeState",
     "Policy",
     "SharedPool",

@@ -40,7 +40,7 @@ PARALLEL_THREADS = 32
 """Threads that one sync node uses for effects side by side."""
 
 
-class BudgetNode(Runnable[Mapping[str, Any], dict[str, Any]]):
+class BudgetNode(Runnable[Any, dict[str, Any]]):
     """Base of all nodes: a LangGraph node with one body for sync and async graphs.
 
     Subclasses are frozen, keyword-only dataclasses that implement `steps`. The node draws on the budget in the
@@ -63,21 +63,22 @@ class BudgetNode(Runnable[Mapping[str, Any], dict[str, Any]]):
         """The node's body: yields effects, returns the state update."""
         raise NotImplementedError
 
-    def invoke(self, input: Mapping[str, Any], config: RunnableConfig | None = None, **_: Any) -> dict[str, Any]:
+    # A state is any mapping; `Any` says so to LangGraph's `add_node`, whose types admit one schema per node else.
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> dict[str, Any]:
         """Runs the node on a state."""
         ledger = _ledger_of(input)
         steps, performer = self.steps(input), _Performer(ledger)
         with entered(ledger):
             return self._finish(ledger, performer.drive(steps))
 
-    async def ainvoke(self, input: Mapping[str, Any], config: RunnableConfig | None = None, **_: Any) -> dict[str, Any]:
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> dict[str, Any]:
         """Runs the node on a state without blocking the event loop."""
         ledger = _ledger_of(input)
         steps, performer = self.steps(input), _Performer(ledger)
         with entered(ledger):
             return self._finish(ledger, await performer.adrive(steps))
 
-    def __call__(self, state: Mapping[str, Any]) -> dict[str, Any]:
+    def __call__(self, state: Any) -> dict[str, Any]:
         """Runs the node on a state, as a plain function would."""
         return self.invoke(state)
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 # Not typing.TypedDict: before Python 3.12, a state could not inherit from both this and MessagesState.
 from typing_extensions import TypedDict
 
-from tta_langgraph.budget import BudgetTracker, Usage, merge_budget
+from tta_langgraph.budget import Budget, BudgetTracker, Usage, merge_budget
 from tta_langgraph.evidence import Evidence
 
 
@@ -139,3 +139,21 @@ class EpisodeState(TypedDict, total=False):
     """What executing the answer returned: `columns`, `rows`, `truncated`."""
     stop_reason: Annotated[str, latest]
     """Why the episode ended: `stop`, `abstain`, `exhausted: tokens`, …"""
+
+
+class EpisodeInput(TypedDict, total=False):
+    """What a graph is given: the input schema of a graph on `EpisodeState`, for type checkers and for servers' forms.
+
+    A state's `budget` is read as a `BudgetTracker` and given as a `Budget`; one annotation cannot say both. Inherit
+    from it to add inputs of your own: LangGraph drops those that the input schema does not name.
+
+    Example:
+        ```python
+        builder = StateGraph(EpisodeState, input_schema=EpisodeInput)
+        ```
+    """
+
+    question: str
+    """What is asked."""
+    budget: Budget | BudgetTracker | Mapping[str, Any] | int
+    """The limits: a `Budget`, its fields (as JSON has them), a number of tokens, or a part of another budget."""

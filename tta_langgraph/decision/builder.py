@@ -73,7 +73,7 @@ def add_budget_router(
                 )
     paths: dict[Hashable, str] = {key: node for pairs in (steps, ends) for key, node in pairs.items()}
     router = UtilityRouter(_routed(policy, steps), name=name)
-    builder.add_node(name, router)  # type: ignore[type-var]  # any mapping will do
+    builder.add_node(name, router)
     for source in sources:
         builder.add_edge(source, name)
     builder.add_conditional_edges(name, router.route, paths)

@@ -17,7 +17,7 @@ from tta_langgraph.errors import GraphError
 from tta_langgraph.state import Decision
 
 
-class UtilityRouter(Runnable[Mapping[str, Any], dict[str, Any]]):
+class UtilityRouter(Runnable[Any, dict[str, Any]]):
     """Decides after every step whether another one is worth its tokens and seconds.
 
     As a node it records the decision in the state (`decisions`, `best`, `answer`, and `stop_reason` at the end) and
@@ -39,7 +39,7 @@ class UtilityRouter(Runnable[Mapping[str, Any], dict[str, Any]]):
         self.name = name
         """Name in traces of runs."""
 
-    def invoke(self, input: Mapping[str, Any], config: RunnableConfig | None = None, **_: Any) -> dict[str, Any]:
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> dict[str, Any]:
         """Decides on a state; returns its update."""
         ended = input.get("stop_reason")
         snapshot = Snapshot.of(input)
@@ -57,13 +57,11 @@ class UtilityRouter(Runnable[Mapping[str, Any], dict[str, Any]]):
             update["stop_reason"] = ended if policy is not self.policy else decision.action
         return update
 
-    async def ainvoke(
-        self, input: Mapping[str, Any], config: RunnableConfig | None = None, **kwargs: Any
-    ) -> dict[str, Any]:
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> dict[str, Any]:
         """The same; a decision takes well under a millisecond and waits for nothing."""
         return self.invoke(input, config, **kwargs)
 
-    def __call__(self, state: Mapping[str, Any]) -> dict[str, Any]:
+    def __call__(self, state: Any) -> dict[str, Any]:
         """The same, as a plain callable."""
         return self.invoke(state)
 
