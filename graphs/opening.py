@@ -73,10 +73,11 @@ class Opening(BudgetNode):
             limit = getattr(budget, name)
             need = needed if name == "tokens" else prompt
             if limit is not None and need > limit:
+                shorter = "lower schema_tokens" if self.first.database is not None else "shorten the prompt"
                 raise BudgetError(
                     f"{limit} tokens cannot cover even the first prompt: it needs {need}",
                     where=f"Budget.{name}",
-                    remedy=f"Allow at least {math.ceil(need * 1.5)} {name}, or lower schema_tokens",
+                    remedy=f"Allow at least {math.ceil(need * 1.5)} {name}, or {shorter}",
                 )
         if budget.usd is not None and price_for(model) is None:
             raise BudgetError(

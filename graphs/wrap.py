@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from tta_langgraph.budget import Budget
 from tta_langgraph.decision import Policy, add_budget_router
 from tta_langgraph.graphs.wrap_finish import FinishRun
-from tta_langgraph.graphs.wrap_inputs import Agent, input_kind
+from tta_langgraph.graphs.wrap_inputs import Agent, check_runnable, input_kind
 from tta_langgraph.graphs.wrap_review import Review
 from tta_langgraph.graphs.wrap_run import RunAgent
 from tta_langgraph.graphs.wrap_start import StartEpisode
@@ -81,7 +81,7 @@ def wrap_agent(
         An uncompiled `StateGraph`: compile it with your own checkpointer and store.
 
     Raises:
-        GraphError: it cannot be told how the agent takes a question.
+        GraphError: the agent is not compiled or no runnable, or it cannot be told how it takes a question.
         BudgetError: the budget is not valid.
 
     Example:
@@ -143,7 +143,7 @@ def wrap_text_to_sql(
 
     Raises:
         DatabaseError: the database cannot be opened or has no tables.
-        GraphError: it cannot be told how the agent takes a question.
+        GraphError: the agent is not compiled or no runnable, or it cannot be told how it takes a question.
         BudgetError: the budget is not valid.
 
     Example:
@@ -178,6 +178,7 @@ def _assembled(
     state_schema: type[Any],
     running: dict[str, Any],
 ) -> Builder:
+    check_runnable(agent)
     if isinstance(agent, BaseChatModel):
         agent = budgeted(agent)
     if running["make_input"] is None:

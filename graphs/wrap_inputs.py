@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, RunnableBinding
+from langgraph.graph import StateGraph
 from pydantic import BaseModel
 
 from tta_langgraph.errors import GraphError
@@ -19,6 +20,23 @@ QUESTION_FIELDS = ("messages", "question", "input", "query")
 """Input fields that are known to hold the question, the first one found wins."""
 ANSWER_FIELDS = ("answer", "output", "result", "final_answer")
 """Output fields that are known to hold the answer."""
+
+
+def check_runnable(agent: Any) -> None:
+    """Says what to do with what is nearly an agent.
+
+    Raises:
+        GraphError: it is a function, a graph that was not compiled, or nothing that can be run.
+    """
+    if isinstance(agent, Runnable):
+        return
+    if isinstance(agent, StateGraph):
+        what, remedy = "the agent is a graph that was not compiled", "Pass agent.compile()"
+    elif callable(agent):
+        what, remedy = "the agent is a plain function", "Pass langchain_core.runnables.RunnableLambda(agent)"
+    else:
+        what, remedy = f"a {type(agent).__name__} cannot be run", "Pass a runnable, a compiled graph or a chat model"
+    raise GraphError(what, where="wrap_agent(agent)", remedy=remedy)
 
 
 def input_kind(agent: Agent) -> str:

@@ -379,5 +379,8 @@ def _budget_error(error: ValidationError) -> BudgetError:
     if first["type"] == "extra_forbidden":
         known = ", ".join((*DIMENSIONS, "reserve", "clock", "on_exhausted"))
         return BudgetError("there is no such dimension", where=f"Budget.{name}", remedy=f"Known fields: {known}")
-    remedy = "Give a positive, finite number, or None for no limit" if name in DIMENSIONS else "See Budget's fields"
+    remedy = "See Budget's fields"
+    if name in DIMENSIONS:
+        number = "finite" if name in ("seconds", "usd") else "whole"
+        remedy = f"Give a positive, {number} number, or None for no limit"
     return BudgetError(f"{first['msg'].lower()}, got {first['input']!r}", where=f"Budget.{name}", remedy=remedy)

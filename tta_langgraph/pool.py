@@ -129,7 +129,7 @@ class SharedPool:
         ```
 
     Raises:
-        BudgetError: a limit is not positive or names an unknown dimension.
+        BudgetError: a limit is not positive or names an unknown dimension, or there is no such window.
         DatabaseError: the database cannot be reached or written.
     """
 
@@ -145,7 +145,7 @@ class SharedPool:
         self.name = name
         self.limits = _limits(limit)
         self.lease_seconds = lease
-        self._window = _WINDOWS[window] if isinstance(window, str) else window
+        self._window = _seconds(window)
         self._engine = _pool_engine(engine) if isinstance(engine, str) else engine
         # Built once: putting a statement together takes longer than SQLite takes to run it.
         self._taking = _taking(self.limits)
@@ -158,6 +158,9 @@ class SharedPool:
             self._create_tables()
         except SQLAlchemyError as error:
             raise self._unreachable(error) from error
+
+    def __repr__(self) -> str:
+        return f"SharedPool({self.name!r}, {self.limits}, window={self._window}, at {self._engine.url})"
 
     def _create_tables(self, attempts: int = 5) -> None:
         """Creates the tables where they are missing; several processes may find them missing at once."""
@@ -397,6 +400,18 @@ def _limits(limit: float | Mapping[str, float]) -> dict[PoolDimension, float]:
                 remedy="Give a number above 0",
             )
     return {name: float(wanted[name]) for name in POOLED if name in wanted}
+
+
+def _seconds(window: Window) -> float | None:
+    """Length of a window; None for one that never ends."""
+    length = _WINDOWS.get(window) if isinstance(window, str) else window
+    if window is None or (length is not None and 0 < length < float("inf")):
+        return length
+    raise BudgetError(
+        f"there is no window {window!r}",
+        where="SharedPool.window",
+        remedy=f"Use one of {', '.join(map(repr, _WINDOWS))}, a number of seconds above 0, or None for ever",
+    )
 
 
 def _pool_engine(url: str) -> Engine:

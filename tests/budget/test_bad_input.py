@@ -17,7 +17,7 @@ from tta_langgraph import (
 )
 from tta_langgraph.budget import DIMENSIONS, Charge, Usage
 from tta_langgraph.errors import ModelError, TTAError
-from tta_langgraph.graphs import create_text_to_sql_graph
+from tta_langgraph.graphs import create_reasoning_graph, create_text_to_sql_graph
 from tta_langgraph.nodes import Sample
 from tta_langgraph.testing import ScriptedServer, scripted_chat_model
 
@@ -29,6 +29,11 @@ def test_limits_that_are_not_positive_numbers_are_refused(dimension: str, value:
         Budget(**{dimension: value})
     assert caught.value.where == f"Budget.{dimension}"
     assert caught.value.remedy
+
+
+def test_half_a_token_is_refused_and_a_whole_number_asked_for() -> None:
+    with pytest.raises(BudgetError, match="whole number"):
+        Budget(tokens=1.5)
 
 
 def test_an_unknown_dimension_is_refused_with_those_that_exist() -> None:
@@ -55,7 +60,15 @@ def test_a_budget_that_cannot_cover_the_first_prompt_is_refused_before_any_call(
         with pytest.raises(BudgetError, match="first prompt") as caught:
             graph.invoke({"question": "How many?", "budget": Budget(tokens=20)})
         assert caught.value.where == "Budget.tokens"
+        assert "schema_tokens" in str(caught.value)
         assert server.requests == 0
+
+
+def test_a_graph_without_a_schema_does_not_ask_for_a_shorter_one() -> None:
+    with ScriptedServer(script=lambda _: "4") as server:
+        graph = create_reasoning_graph(scripted_chat_model(server)).compile()
+        with pytest.raises(BudgetError, match="shorten the prompt"):
+            graph.invoke({"question": "2 + 2?", "budget": Budget(tokens=2)})
 
 
 def test_a_dollar_limit_without_a_price_is_refused_at_the_start_of_the_graph(shop: str) -> None:

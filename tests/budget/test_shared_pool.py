@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import create_engine
@@ -184,3 +185,14 @@ def test_windows_start_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_limit_that_means_nothing_is_refused(limit: object, tmp_path: Path) -> None:
     with pytest.raises(BudgetError, match=r"SharedPool\.limit"):
         SharedPool(f"sqlite:///{tmp_path / 'pool.sqlite'}", "x", limit=limit)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("window", ["hourly", 0, -60, float("nan"), float("inf")])
+def test_a_window_that_means_nothing_is_refused_with_those_that_exist(window: Any, tmp_path: Path) -> None:
+    with pytest.raises(BudgetError, match="'day'") as caught:
+        SharedPool(f"sqlite:///{tmp_path / 'pool.sqlite'}", "x", limit=5, window=window)
+    assert caught.value.where == "SharedPool.window"
+
+
+def test_a_pool_shows_its_name_and_limits(tmp_path: Path) -> None:
+    assert "'user:42', {'tokens': 5.0}" in repr(SharedPool(f"sqlite:///{tmp_path / 'p.sqlite'}", "user:42", limit=5))

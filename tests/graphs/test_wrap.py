@@ -252,6 +252,19 @@ def test_a_chat_model_is_an_agent_too(server: ScriptedServer) -> None:
     assert state["budget"].usage.tokens == server.total
 
 
+@pytest.mark.parametrize(
+    ("agent", "remedy"),
+    [
+        (lambda question: "4", "RunnableLambda"),
+        (StateGraph(MessagesState), r"agent\.compile\(\)"),
+        ("my agent", "compiled graph"),
+    ],
+)
+def test_what_is_nearly_an_agent_is_refused_with_a_remedy(agent: Any, remedy: str) -> None:
+    with pytest.raises(GraphError, match=remedy):
+        wrap_agent(agent)
+
+
 def test_an_agent_that_cannot_be_asked_is_refused_before_the_first_episode() -> None:
     agent = RunnableLambda(lambda given: given["puzzle"]).with_types(input_type=Odd)
     with pytest.raises(GraphError, match="make_input"):
