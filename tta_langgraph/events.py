@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -41,6 +42,11 @@ def publish(event: Event) -> None:
             listener(event)
         except Exception:
             _log.exception("a listener failed on a %s event", event.get("type"))
+
+
+def finite(left: float, digits: int | None = None) -> float | None:
+    """What is left, as JSON has it: None where it is unlimited, because JSON knows no infinity."""
+    return None if math.isinf(left) else left if digits is None else round(left, digits)
 
 
 def ended(tracker: Any, stop_reason: str) -> None:

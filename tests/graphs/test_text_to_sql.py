@@ -163,6 +163,8 @@ def test_steps_and_spending_are_streamed(shop: str) -> None:
     kinds = [event["type"] for event in events]
     assert "charge" in kinds
     assert "decision" in kinds
+    assert len({event["episode"] for event in events}) == 1
+    json.dumps(events, allow_nan=False)  # as a server's stream sends them: JSON knows no infinity
 
 
 def test_writes_of_a_model_never_reach_the_database(shop: str) -> None:

@@ -122,8 +122,8 @@ def announce(decision: Decision, tracker: Any = None) -> None:
         "p_correct": decision.p_correct,
         "predictor": decision.predictor,
         "forecasts": list(decision.forecasts),
-        "tokens_left": decision.tokens_left,
-        "seconds_left": decision.seconds_left,
+        "tokens_left": events.finite(decision.tokens_left),
+        "seconds_left": events.finite(decision.seconds_left, 3),
     }
     events.publish(event)
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,11 +23,13 @@ def stream_charge(ledger: Ledger, charge: Charge, config: Mapping[str, Any] | No
     writer(
         {
             "type": "charge",
+            "episode": ledger.episode,
+            "id": charge.id,
             "source": charge.source,
             "usage": charge.usage.to_dict(),
             "note": charge.note,
-            "tokens_left": None if math.isinf(remaining.tokens) else remaining.tokens,
-            "seconds_left": None if math.isinf(remaining.seconds) else round(remaining.seconds, 3),
+            "tokens_left": events.finite(remaining.tokens),
+            "seconds_left": events.finite(remaining.seconds, 3),
         }
     )
 
