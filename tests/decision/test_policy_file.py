@@ -20,6 +20,7 @@ from tta_langgraph.decision import (
     TransitionTable,
     Utility,
     VoteStability,
+    register,
 )
 from tta_langgraph.decision.actions import Action
 from tta_langgraph.decision.transitions import Transition
@@ -134,3 +135,19 @@ def test_the_file_is_readable_to_others_as_the_umask_allows(tmp_path: Path) -> N
     finally:
         os.umask(old)
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_what_is_no_predictor_is_refused_before_the_first_decision() -> None:
+    class Nameless:
+        name = "nameless"
+
+    with pytest.raises(PolicyError, match="assess"):
+        Policy(predictor=Nameless())  # type: ignore[arg-type]
+
+
+def test_a_predictor_that_no_file_could_be_read_into_is_not_registered() -> None:
+    with pytest.raises(PolicyError, match="from_dict"):
+
+        @register("write-only")
+        class WriteOnly:
+            name = "write-only"

@@ -43,7 +43,8 @@ class Policy:
         ```
 
     Raises:
-        PolicyError: an action that cannot be read or ends the episode, the same action twice, or an unknown selection.
+        PolicyError: no predictor, an action that cannot be read or ends the episode, the same action twice, or an
+            unknown selection.
     """
 
     predictor: Predictor
@@ -68,6 +69,13 @@ class Policy:
     """What it was fitted on, with which figures; for people."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.predictor, Predictor):
+            raise PolicyError(
+                f"a {type(self.predictor).__name__} is no predictor",
+                where="Policy.predictor",
+                remedy="It needs `name`, `assess(snapshot, actions)` and `to_dict()`; see "
+                "tta_langgraph.decision.Predictor",
+            )
         options = tuple(Option.coerce(action) for action in self.actions)
         names = [str(option.action) for option in options]
         for option in options:

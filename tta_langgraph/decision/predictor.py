@@ -46,10 +46,20 @@ def register(name: str) -> Callable[[P], P]:
             name = "coin"
             ...
         ```
+
+    Raises:
+        PolicyError: the class has no `from_dict`.
     """
 
     def remember(cls: P) -> P:
-        _readers[name] = cls.from_dict  # type: ignore[attr-defined]
+        reader = getattr(cls, "from_dict", None)
+        if reader is None:
+            raise PolicyError(
+                f"{cls.__name__} cannot be read back from a policy file",
+                where=f"register({name!r})",
+                remedy="Give it a class method from_dict(data), the inverse of to_dict",
+            )
+        _readers[name] = reader
         return cls
 
     return remember
