@@ -9,6 +9,7 @@ from tta_langgraph.episode import BudgetNode, Call, Steps
 from tta_langgraph.errors import TTAError
 from tta_langgraph.evidence import Evidence
 from tta_langgraph.nodes.reading import State, candidates_of, settled
+from tta_langgraph.nodes.settings import check_selection
 from tta_langgraph.selection import Rule
 from tta_langgraph.verifiers import (
     Verifier,
@@ -45,6 +46,7 @@ class Check(BudgetNode):
 
     def __post_init__(self) -> None:
         verifier_function(self.verifier)
+        check_selection(self)
 
     def steps(self, state: State) -> Steps:
         """Checks every candidate that has an answer and was not checked yet."""

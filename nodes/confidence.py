@@ -10,6 +10,7 @@ from typing import Literal
 from tta_langgraph.episode import BudgetNode, Steps
 from tta_langgraph.evidence import CheckOutcome, Evidence, LogprobStats
 from tta_langgraph.nodes.reading import State, candidates_of, settled
+from tta_langgraph.nodes.settings import check_choices, check_selection
 from tta_langgraph.selection import Rule
 
 Statistic = Literal["mean", "tail", "minimum", "varentropy"]
@@ -37,6 +38,10 @@ class Confidence(BudgetNode):
     """Score from which the check counts as passed."""
     selection: str | Rule = "execution_vote"
     """Rule by which the best answer so far is kept up to date."""
+
+    def __post_init__(self) -> None:
+        check_choices(self, {"statistic": Statistic})
+        check_selection(self)
 
     def steps(self, state: State) -> Steps:
         """Scores every candidate with log-probabilities that has no score yet."""

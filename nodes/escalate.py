@@ -45,6 +45,7 @@ class Escalate(Strategy):
     router."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "model", self.to)
 
     def steps(self, state: State) -> Steps:

@@ -9,6 +9,7 @@ from typing import Any
 from tta_langgraph.episode import BudgetNode, Call, Run, Steps
 from tta_langgraph.evidence import Evidence, Execution
 from tta_langgraph.nodes.reading import State, candidates_of, settled
+from tta_langgraph.nodes.settings import check_database, check_selection
 from tta_langgraph.selection import Rule
 from tta_langgraph.sql import Database, ExecutionResult, execution_feedback
 from tta_langgraph.state import Candidate
@@ -30,6 +31,10 @@ class Execute(BudgetNode):
     """Most tokens of what a model may later be told about a result."""
     selection: str | Rule = "execution_vote"
     """Rule by which the best answer so far is kept up to date."""
+
+    def __post_init__(self) -> None:
+        check_database(self)
+        check_selection(self)
 
     def steps(self, state: State) -> Steps:
         """Runs what is new, and adds the evidence."""

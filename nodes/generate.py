@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tta_langgraph.episode import Ask, Steps
 from tta_langgraph.nodes.reading import State, settled
 from tta_langgraph.nodes.sample import affordable, together
+from tta_langgraph.nodes.settings import check_counts
 from tta_langgraph.nodes.strategy import Strategy
 
 
@@ -36,6 +37,10 @@ class Generate(Strategy):
     """Of several answers; a single one is greedy."""
     final: bool = False
     """Whether the call may use what the budget holds in reserve for a final answer."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_counts(self, "n")
 
     def steps(self, state: State) -> Steps:
         """Asks, and adds the candidates."""

@@ -13,6 +13,7 @@ from tta_langgraph.episode import Ask, BudgetNode, Call, Completion, Steps
 from tta_langgraph.evidence import Evidence, Verdict
 from tta_langgraph.nodes.prompts import fenced
 from tta_langgraph.nodes.reading import State, candidates_of, question_of, settled
+from tta_langgraph.nodes.settings import check_counts, check_database, check_selection
 from tta_langgraph.nodes.verdicts import read_verdict
 from tta_langgraph.selection import Rule, uncorrected
 from tta_langgraph.sql import Database
@@ -56,6 +57,11 @@ class Judge(BudgetNode):
     selection: str | Rule = "execution_vote"
     """Rule by which the best answer so far is kept up to date; `weighted` and `best_of_n` use the
     verdicts."""
+
+    def __post_init__(self) -> None:
+        check_database(self)
+        check_selection(self)
+        check_counts(self, "n_verdicts")
 
     def steps(self, state: State) -> Steps:
         """Judges every candidate that has an answer and no verdict yet."""

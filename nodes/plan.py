@@ -16,6 +16,7 @@ from tta_langgraph.models.metered import budgeted
 from tta_langgraph.models.prompt_count import count_prompt
 from tta_langgraph.nodes.prompts import with_note
 from tta_langgraph.nodes.reading import State, settled
+from tta_langgraph.nodes.settings import check_choices, check_counts
 from tta_langgraph.nodes.strategy import Strategy
 from tta_langgraph.parsing import without_thinking
 from tta_langgraph.scope import active_scope
@@ -53,6 +54,11 @@ class Plan(Strategy):
     """Part of the remaining tokens that the parts may take; the rest is for the answer."""
     least: int = 48
     """Completion tokens that every part gets; there are fewer parts where the budget cannot give them."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choices(self, {"schedule": Schedule})
+        check_counts(self, "max_parts")
 
     def steps(self, state: State) -> Steps:
         """Plans, works the parts out, and answers."""

@@ -15,10 +15,12 @@ from tta_langgraph.nodes.execute import executed
 from tta_langgraph.nodes.judge import Judge, verdict_told
 from tta_langgraph.nodes.reading import State, best_of, candidates_of, settled
 from tta_langgraph.nodes.second_look import fault_of, second_look
+from tta_langgraph.nodes.settings import check_choices
 from tta_langgraph.nodes.strategy import Strategy
 from tta_langgraph.state import Candidate
 
-Feedback = Literal["none", "judge", "execution"] | Callable[[Candidate, State], str]
+Told = Literal["none", "judge", "execution"]
+Feedback = Told | Callable[[Candidate, State], str]
 """What the model is told: nothing, a judge's critique, what the database said, or what your function says."""
 
 
@@ -48,6 +50,10 @@ class Reflect(Strategy):
     """Judges the candidate if nobody has, for `feedback="judge"`; by default the same model."""
     temperature: float = 0.8
     """Of a fresh look; the other forms are greedy."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choices(self, {"feedback": Told, "form": Form})
 
     def steps(self, state: State) -> Steps:
         """Looks again at the best candidate."""

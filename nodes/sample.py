@@ -15,8 +15,11 @@ from tta_langgraph.episode import Ask, Completion, OutOfBudget, Steps
 from tta_langgraph.models.metered import budgeted
 from tta_langgraph.models.prompt_count import count_prompt
 from tta_langgraph.nodes.reading import State, candidates_of, question_of, settled
+from tta_langgraph.nodes.settings import check_choices, check_counts
 from tta_langgraph.nodes.strategy import Strategy
 from tta_langgraph.scope import active_scope
+
+Diversity = Literal["rephrase", "temperature"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +38,14 @@ class Sample(Strategy):
     """How many; None takes the number from the router's last decision, `resample(n)`, or 1."""
     temperature: float = 0.8
     """Of every sample, or the highest one with `diversify="temperature"`."""
-    diversify: Literal["rephrase", "temperature"] | None = None
+    diversify: Diversity | None = None
     """`rephrase` asks all but the first sample in other words (one call more); `temperature` spreads the
     temperatures evenly from 0. The first sample always sees the original question."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choices(self, {"diversify": Diversity})
+        check_counts(self, "n")
 
     def steps(self, state: State) -> Steps:
         """Draws the samples, and adds them."""

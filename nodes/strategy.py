@@ -16,6 +16,7 @@ from tta_langgraph.evidence import Evidence
 from tta_langgraph.nodes.demonstrations import Demonstrations
 from tta_langgraph.nodes.prompts import question_messages, text_to_sql_messages, with_demonstrations
 from tta_langgraph.nodes.reading import State, candidates_of, question_of
+from tta_langgraph.nodes.settings import check_database, check_selection
 from tta_langgraph.parsers import final_line
 from tta_langgraph.parsing import Normaliser, Parser, Reply, normal_text, read_reply
 from tta_langgraph.selection import Rule
@@ -54,6 +55,10 @@ class Strategy(BudgetNode, ABC):
     """A store of solved questions; the most similar ones are shown before the question."""
     selection: str | Rule = "execution_vote"
     """Rule by which the best answer so far is kept up to date."""
+
+    def __post_init__(self) -> None:
+        check_database(self)
+        check_selection(self)
 
     def opening(self, state: State) -> Generator[Any, Any, list[BaseMessage]]:
         """Yields what it takes to build the messages that ask the question, and returns them."""
