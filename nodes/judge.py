@@ -19,8 +19,6 @@ from tta_langgraph.selection import Rule, uncorrected
 from tta_langgraph.sql import Database
 from tta_langgraph.state import Candidate
 
-Judging = tuple[Candidate, tuple[Verdict, ...]]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Judge(BudgetNode):

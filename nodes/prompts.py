@@ -72,6 +72,3 @@ You translate questions into {dialect} queries. Use only the tables and columns 
 Select exactly the columns the question asks for, in its order, and nothing else. \
 Reply with one query in a ```sql block and no explanation."""
 """Instruction of the text-to-SQL system message; the schema follows it."""
-
-STEP_BY_STEP = r"""Solve the problem step by step. Put the final answer in \boxed{}."""
-"""Instruction for mathematics."""

@@ -15,7 +15,7 @@ from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from tta_langgraph.budget import Budget, BudgetTracker, Charge, Remaining, merge_budget
+from tta_langgraph.budget import Budget, BudgetTracker, Charge, Remaining
 from tta_langgraph.enclosing import CHANNEL, Enclosing, in_state, innermost, note_task, tasks_around
 from tta_langgraph.enclosing import running_config as running_config
 from tta_langgraph.ledger import Ledger
@@ -313,11 +313,6 @@ def invocation_of(config: Mapping[str, Any] | None) -> str:
     """An id of the current invocation of the root graph: it changes when an interrupted graph is resumed."""
     control = _control(config)
     return f"{id(control):x}" if control is not None else "direct"
-
-
-def reduced(left: Any, right: Any) -> BudgetTracker:
-    """`merge_budget` for nodes that are called directly, outside of a graph."""
-    return merge_budget(left, right)
 
 
 def _control(config: Mapping[str, Any] | None) -> object | None:

@@ -166,6 +166,11 @@ def _shown(url: URL) -> str:
     return url.render_as_string(hide_password=True)
 
 
+def plainly(connection: Connection, sql: str) -> Any:
+    """Runs a statement without parameters, so that a percent sign is one."""
+    return connection.exec_driver_sql(sql, execution_options={"no_parameters": True})
+
+
 _SYNC_DRIVERS = {
     "sqlite+aiosqlite": "sqlite",
     "postgresql+asyncpg": "postgresql+psycopg",

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tta_langgraph.sql.backend import Backend, Fetched, StatementError
 from tta_langgraph.sql.checks import Verdict
-from tta_langgraph.sql.connect import Source
+from tta_langgraph.sql.connect import Source, plainly
 from tta_langgraph.sql.mysql_functions import MYSQL_FUNCTIONS
 from tta_langgraph.sql.mysql_rows import TooWideError, cutting, cutting_cap, fetch
 from tta_langgraph.sql.mysql_session import Session, read_session
@@ -79,8 +79,8 @@ class MySQLBackend(Backend):
     ) -> Fetched:
         clean = False
         try:
-            _plainly(connection, self._session.opening(stop.remaining, limits.max_rows + 1))
-            _plainly(connection, "START TRANSACTION READ ONLY")
+            plainly(connection, self._session.opening(stop.remaining, limits.max_rows + 1))
+            plainly(connection, "START TRANSACTION READ ONLY")
             fetched, drained = fetch(connection, sql, limits, kill, whole=whole)
             clean = stop.reason is None and drained
             return fetched
@@ -90,8 +90,8 @@ class MySQLBackend(Backend):
             raise _explained(error, stop) from error
         finally:
             if clean and not connection.invalidated:
-                _plainly(connection, "ROLLBACK")
-                _plainly(connection, self._session.closing)
+                plainly(connection, "ROLLBACK")
+                plainly(connection, self._session.closing)
             else:  # a kill may be on its way to this session, or rows that nobody wants
                 connection.invalidate()
 
@@ -99,7 +99,7 @@ class MySQLBackend(Backend):
         """Ends the running statement from a connection of another pool: the user's may have no second one to give."""
         raw: Any = connection.connection.driver_connection
         told = getattr(raw, "thread_id", None)
-        number = int(told() if told is not None else _plainly(connection, "SELECT CONNECTION_ID()").scalar())
+        number = int(told() if told is not None else plainly(connection, "SELECT CONNECTION_ID()").scalar())
         bridge, pool, calls = self._source.bridge, self._aside, itertools.count()
 
         def kill() -> None:
@@ -130,10 +130,6 @@ def _hang_up(raw: Any) -> None:
     elif callable(number := getattr(raw, "fileno", None)):  # mysqlclient's
         with socket.socket(fileno=os.dup(number())) as twin:
             twin.shutdown(socket.SHUT_RDWR)
-
-
-def _plainly(connection: Connection, sql: str) -> Any:
-    return connection.exec_driver_sql(sql, execution_options={"no_parameters": True})
 
 
 def _code(error: Exception) -> int:

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from tta_langgraph.sql.backend import Backend, Fetched, StatementError
 from tta_langgraph.sql.checks import Verdict
-from tta_langgraph.sql.connect import Source
+from tta_langgraph.sql.connect import Source, plainly
 from tta_langgraph.sql.result import ErrorKind
 from tta_langgraph.sql.rows import Limits, RowSink
 from tta_langgraph.sql.stop import Stop
@@ -94,25 +94,20 @@ def _fetch(connection: Connection, sql: str, stop: Stop, limits: Limits, plain: 
     names = ", ".join(f"c{i}" for i in range(len(columns)))
     shown = ", ".join(_shown(i, kind, limits.max_cell_bytes, plain) for i, (_, kind) in enumerate(columns))
     cursor = f"tta_{next(_numbers)}"  # never twice: drivers keep the plan, and with it the types, of a text they know
-    _plainly(connection, _DECLARE.format(cursor=cursor, shown=shown, sql=sql, names=names))
+    plainly(connection, _DECLARE.format(cursor=cursor, shown=shown, sql=sql, names=names))
     sink = RowSink(limits)
     while not stop.due():
         wanted = sink.wanted
-        batch = _plainly(connection, f"FETCH FORWARD {wanted} FROM {cursor}").fetchall()
+        batch = plainly(connection, f"FETCH FORWARD {wanted} FROM {cursor}").fetchall()
         if not all(sink.add(tuple(row)) for row in batch) or len(batch) < wanted:
             break
         left = max(1, int(stop.remaining * 1000))
         if left < millis // 2:
             millis = left
-            _plainly(connection, f"SET LOCAL statement_timeout = {millis}")
+            plainly(connection, f"SET LOCAL statement_timeout = {millis}")
     if stop.reason is not None:
         raise StatementError(stop.reason, _STOPPED[stop.reason])
     return Fetched(tuple(name for name, _ in columns), sink.rows, sink.truncated)
-
-
-def _plainly(connection: Connection, sql: str) -> Any:
-    """Without parameters, so that a percent sign is one."""
-    return connection.exec_driver_sql(sql, execution_options={"no_parameters": True})
 
 
 def _shown(i: int, kind: int, cap: int, plain: frozenset[int]) -> str:
