@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, MessageLikeRepresentation
 
 from tta_langgraph.budget import BudgetTracker, Usage
 from tta_langgraph.errors import BudgetExceededError
@@ -28,7 +28,7 @@ OutOfBudget = BudgetExceededError
 class Ask:
     """Ask a model; the result is a list of `n` `Completion`s."""
 
-    messages: Sequence[BaseMessage]
+    messages: Sequence[MessageLikeRepresentation]
     """The prompt."""
     model: BaseChatModel
     """Any chat model; it is wrapped with `budgeted` if it is not yet."""

@@ -5,6 +5,8 @@ Our nodes and the router go into a graph with a state of its own, and the budget
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
@@ -13,7 +15,8 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import RetryPolicy
 
-from tta_langgraph import Budget, EpisodeInput, EpisodeState, Policy, UtilityRouter, add_budget_router
+from tta_langgraph import Budget, BudgetNode, EpisodeInput, EpisodeState, Policy, UtilityRouter, add_budget_router
+from tta_langgraph.episode import Ask, Steps
 from tta_langgraph.nodes import Check, Generate, Judge, Reflect, Sample
 
 
@@ -34,6 +37,18 @@ def greet(state: DeskState) -> dict[str, Any]:
     return {"messages": [("ai", f"Hello {state['customer']}")]}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Shorten(BudgetNode):
+    """A node of the user's own, which asks a model under the budget."""
+
+    model: BaseChatModel
+
+    def steps(self, state: Mapping[str, Any]) -> Steps:
+        """Messages may be pairs, as everywhere in LangChain."""
+        [reply] = yield Ask(model=self.model, messages=[("user", f"Shorten: {state['answer']}")], max_tokens=40)
+        return {"answer": reply.text}
+
+
 def is_number(answer: str) -> bool:
     """A verifier."""
     return answer.isdigit()
@@ -49,6 +64,7 @@ def build(
     builder.add_node("sample", Sample(model=model))
     builder.add_node("reflect", Reflect(model=model, feedback="none"))
     builder.add_node("judge", Judge(model=model))
+    builder.add_node("shorten", Shorten(model=model))
     builder.add_node("check", Check(verifier=is_number))
     builder.add_node("bare", UtilityRouter(Policy.one_shot()))
     builder.add_edge(START, "greet")
