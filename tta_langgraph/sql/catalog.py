@@ -87,6 +87,19 @@ def table_names(connection: Connection, schema: str | None) -> list[str]:
     return sorted(set(names))
 
 
+def qualifiers(connection: Connection, schema: str | None) -> frozenset[str]:
+    """Lower-case names by which the names of these tables may be qualified: their schema and their database."""
+    if connection.dialect.name == "sqlite":
+        return frozenset({"main"})
+    if connection.dialect.name == "duckdb":
+        here = connection.execute(text("SELECT current_schema(), current_database()")).one()
+        names = (schema or here[0], here[1])
+    else:
+        database = connection.engine.url.database if connection.dialect.name == "postgresql" else None
+        names = (schema or inspect(connection).default_schema_name, database)
+    return frozenset(str(name).lower() for name in names if name)
+
+
 def read_catalog(connection: Connection, names: Sequence[str], schema: str | None, dialect: str) -> Catalog:
     """Reads the structure of the tables, in a number of queries that does not grow with them where the engine can."""
     if connection.dialect.name == "duckdb":

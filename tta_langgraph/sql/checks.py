@@ -11,7 +11,7 @@ from typing import Literal
 
 from sqlglot import TokenType, exp
 
-from tta_langgraph.sql.expansion import definition, expanded
+from tta_langgraph.sql.expansion import expanded
 from tta_langgraph.sql.growth import too_large, wide_format
 from tta_langgraph.sql.parsing import orders, parse
 from tta_langgraph.sql.policy import (
@@ -24,6 +24,7 @@ from tta_langgraph.sql.policy import (
     SYSTEM_SCHEMAS,
     SYSTEM_TABLES,
 )
+from tta_langgraph.sql.shadows import shadowed
 from tta_langgraph.sql.wording import bare, called
 
 
@@ -45,6 +46,9 @@ class Policy:
     """Most queries with all common table expressions written out."""
     only_tables: frozenset[str] | None = None
     """Lower-case names of the tables that may be read; None for all but the system's."""
+    only_schemas: frozenset[str] = frozenset()
+    """Where tables are filtered: lower-case names by which a table's name may be qualified, its schema's and its
+    database's. The filters name tables of one schema, and those of another may have the same names."""
     without_tables: frozenset[str] = frozenset()
     """Lower-case names of the tables that may not be read."""
     safe_calls: frozenset[str] | None = None
@@ -217,19 +221,23 @@ def _tables(nodes: list[exp.Expr], defined: frozenset[str], policy: Policy) -> t
         name, schema = table.name.lower(), table.db.lower()
         if not name or isinstance(table.this, exp.Func):
             continue
-        if name in defined and definition(table) is not None:
+        if name in defined and shadowed(table, policy.dialect):
             continue
         read.add(name)
         if policy.dialect == "duckdb" and _FILE_LIKE.search(table.name) and not _listed(name, policy):
             return frozenset(), f"reading the file {table.name!r} is not allowed"
         if schema in SYSTEM_SCHEMAS or (not _listed(name, policy) and name.startswith(system or "\0")):
             return frozenset(), f"the system table {table.name} is not allowed"
-        dotted = f"{schema}.{name}"
-        if policy.only_tables is not None and not {name, dotted} & policy.only_tables:
+        if policy.only_tables is not None and (name not in policy.only_tables or _elsewhere(table, policy)):
             return frozenset(), f"the table {table.name} is not available"
-        if {name, dotted} & policy.without_tables:
+        if {name, f"{schema}.{name}"} & policy.without_tables:
             return frozenset(), f"the table {table.name} is not available"
     return frozenset(read), None
+
+
+def _elsewhere(table: exp.Table, policy: Policy) -> bool:
+    """Whether the name is qualified, by what is not the schema that the filters speak of."""
+    return any(part and part.lower() not in policy.only_schemas for part in (table.catalog, table.db))
 
 
 def _listed(name: str, policy: Policy) -> bool:

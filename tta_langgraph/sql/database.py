@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tta_langgraph.errors import DatabaseError
 from tta_langgraph.sql.backend import Backend, StatementError
-from tta_langgraph.sql.catalog import Catalog, read_catalog, table_names
+from tta_langgraph.sql.catalog import Catalog, qualifiers, read_catalog, table_names
 from tta_langgraph.sql.checks import Policy, Verdict, check
 from tta_langgraph.sql.connect import Source, source_of
 from tta_langgraph.sql.engines import backend_for
@@ -107,6 +107,7 @@ class Database:
             self._policy = Policy(
                 dialect=self.dialect,
                 only_tables=frozenset(name.lower() for name in self.tables) if filtered else None,
+                only_schemas=self._source.reading(lambda c: qualifiers(c, schema)) if filtered else frozenset(),
                 grammar=self._backend.grammar,
                 safe_calls=self._backend.safe_calls,
                 unsafe_calls=self._backend.unsafe_calls,
