@@ -177,6 +177,11 @@ DEEP = [
     "SELECT * FROM " + ", ".join(f"singer AS s{i}" for i in range(60)),
     "SELECT " + "[" * 3_000 + "1" + "]" * 3_000,
     "SELECT " + "{" * 3_000,
+    # shallow, but parsers try a reading of each level, go back, and try another: the time doubles with each
+    "SELECT " + "ARRAY[" * 40 + "1" + "]" * 40,
+    "SELECT " + "ROW(" * 40 + "1" + ")" * 40,
+    "SELECT x::" + "STRUCT(" * 40 + "a INT" + ")" * 40,
+    "SELECT * FROM singer" + " JOIN (singer" * 40 + " ON 1=1)" * 40,
 ]
 
 

@@ -189,6 +189,12 @@ CORPUS: dict[str, list[str]] = {
         "SELECT count(*) FROM number a, number b, number c, number d GROUP BY CUBE (a.x, b.x, c.x, d.x)",
     ],
     "huge": [
+        "SELECT " + "(1," * 30 + "1" + ")" * 30,
+        "SELECT " + "ROW(" * 30 + "1" + ")" * 30,
+        "SELECT " + "quote_literal(" * 30 + "'x'" + ")" * 30,
+        "SELECT " + "format('%L', " * 30 + "'x'" + ")" * 30,
+        "SELECT " + "to_json(" * 30 + "'x'" + "::text)" * 30,
+        "SELECT " + "json_build_array(" * 30 + "'x'" + "::text)" * 30,
         "SELECT repeat('x', 500000000)",
         "SELECT repeat('x', 1000000000)",
         "SELECT repeat('x', 2000000000)",

@@ -60,3 +60,13 @@ def test_prose_is_not_taken_for_sql(reply: str) -> None:
 
 def test_two_statements_come_back_together_and_are_for_the_checks_to_refuse() -> None:
     assert extract_sql("```sql\nSELECT 1; DROP TABLE t;\n```") == "SELECT 1; DROP TABLE t"
+
+
+@pytest.mark.parametrize(
+    "unit", ["\nSELECT (", "select 1;", "-- a\n", "\n--", "<think>", "```sql\n", "/* ", "<sql>", "`select a ", "{"]
+)
+def test_a_reply_that_looks_like_a_statement_in_many_places_is_read_all_the_same(unit: str) -> None:
+    long = unit * (200_000 // len(unit))  # hours, if every place were tried, or every tag sought to the end
+    assert extract_sql(f"Sure:\n```sql\nSELECT a FROM t\n```\n{long}") == "SELECT a FROM t"
+    extract_sql(long)
+    extract_sql(f"select 1 {long}")

@@ -21,7 +21,7 @@ HIDING = (
     "WITH RECURSIVE concert AS (SELECT year FROM concert UNION ALL SELECT 1 WHERE 1 = 0) SELECT year FROM concert",
     "WITH RECURSIVE concert AS (SELECT 2014 AS year INTERSECT SELECT year FROM concert) SELECT year FROM concert",
     "SELECT * FROM (WITH concert AS (SELECT year FROM concert) SELECT year FROM concert) AS q",
-    '(WITH concert AS (SELECT 1 AS year) SELECT year FROM concert) UNION SELECT year FROM concert',
+    "(WITH concert AS (SELECT 1 AS year) SELECT year FROM concert) UNION SELECT year FROM concert",
     'WITH "Concert" AS (SELECT 1 AS year) SELECT year FROM concert',
     "WITH Concert AS (SELECT 1 AS year) SELECT year FROM concert",
     "SELECT year FROM tta_elsewhere.singer",

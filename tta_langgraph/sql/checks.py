@@ -88,6 +88,8 @@ class Verdict:
 @lru_cache(maxsize=4096)
 def check(sql: str, policy: Policy) -> Verdict:
     """Judges a statement by its text, its words and its tree, without a database."""
+    if len(sql) > policy.max_chars:
+        return _refused(f"the statement is longer than {policy.max_chars} characters")
     odd = _odd_character(sql) or _hidden(sql, policy.dialect)
     if odd is not None:
         return _refused(odd)
@@ -270,7 +272,7 @@ _GROWING: dict[str, Callable[[list[exp.Expr], int], str | None]] = {
 }
 _ALL_CALLS = frozenset().union(*CALLS.values())
 _ODD = re.compile(r"[^\x20-\x7e]")
-_QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|--[^\n]*|/\*.*?\*/", re.S)
+_QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|--[^\n]*|/\*.*?(?:\*/|\Z)", re.S)
 _EXECUTABLE_COMMENT = re.compile(r"/\*M?!")
 _ESCAPED_NAME = re.compile(r"\bU&[\"']", re.I)
 _FILE_LIKE = re.compile(r"[./\\:*?\[]")

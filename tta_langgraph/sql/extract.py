@@ -29,7 +29,7 @@ def extract_sql(text: str) -> str | None:
         extract_sql("I cannot answer that.")              # None
         ```
     """
-    text = _THINKING.sub("", text.removeprefix("\ufeff"))
+    text = _without_thinking(text.removeprefix("\ufeff"))
     if "</think>" in text:  # opened by the prompt, closed by the reply
         text = text.rpartition("</think>")[2]
     for block in reversed([(m["label"], m["body"]) for m in _FENCE.finditer(text)]):
@@ -39,7 +39,32 @@ def extract_sql(text: str) -> str | None:
     for match in reversed(list(_TAG.finditer(text))):
         if _STATEMENT.match(match["body"]):
             return _trimmed(match["body"])
-    return _from_json(text) or _bare(text) or _in_prose(text)
+    parsing = _Parsing()
+    return _from_json(text) or _bare(text, parsing) or _in_prose(text, parsing)
+
+
+class _Parsing:
+    """Asks the parsers, for so many letters of one reply: a long one may look like a statement in many places."""
+
+    def __init__(self) -> None:
+        self._left = _MOST_PARSED
+
+    def whole(self, sql: str) -> bool:
+        """Whether it is one statement; no when too much has been asked already."""
+        self._left -= len(sql)
+        return self._left >= 0 and parses(sql)
+
+
+def _without_thinking(text: str) -> str:
+    """The text without what stands between think tags, in one pass; a tag that is not closed stays."""
+    kept, at, opened = [], 0, None
+    for tag in _THINK_TAG.finditer(text):
+        if tag["close"] and opened is not None:
+            kept.append(text[at:opened])
+            at, opened = tag.end(), None
+        elif not tag["close"] and opened is None:
+            opened = tag.start()
+    return "".join([*kept, text[at:]])
 
 
 def _block(label: str, body: str) -> str | None:
@@ -67,31 +92,31 @@ def _from_json(text: str) -> str | None:
     return None
 
 
-def _bare(text: str) -> str | None:
+def _bare(text: str, parsing: _Parsing) -> str | None:
     """A reply that starts as a statement does, and is one up to its end or its semicolon."""
     body = text.strip().strip("`").strip()
     if not _STATEMENT.match(_COMMENT.sub(" ", body)):
         return None
     whole = _trimmed(body)
-    if whole is not None and parses(whole) and _looks_meant(whole):
+    if whole is not None and parsing.whole(whole) and _looks_meant(whole):
         return whole
-    return _cut(body) if _QUERY.match(_COMMENT.sub(" ", body)) else None
+    return _cut(body, parsing) if _QUERY.match(_COMMENT.sub(" ", body)) else None
 
 
-def _in_prose(text: str) -> str | None:
-    for match in reversed(list(_START.finditer(text))):
-        found = _cut(text[match.start("sql") :])
+def _in_prose(text: str, parsing: _Parsing) -> str | None:
+    for start in reversed([match.start("sql") for match in _START.finditer(text)][-_MAX_STARTS:]):
+        found = _cut(text[start:], parsing)
         if found is not None:
             return found
     return None
 
 
-def _cut(text: str) -> str | None:
+def _cut(text: str, parsing: _Parsing) -> str | None:
     """From the first word of a query up to the first end at which it is whole."""
     ends = [match.start() for match in islice(_END.finditer(text), _MAX_ENDS)]
     for end in (*ends, len(text)):
         candidate = _trimmed(text[:end])
-        if candidate is not None and parses(candidate) and _looks_meant(candidate):
+        if candidate is not None and parsing.whole(candidate) and _looks_meant(candidate):
             return candidate
     return None
 
@@ -105,13 +130,23 @@ def _looks_meant(sql: str) -> bool:
 def _trimmed(sql: str) -> str | None:
     previous = None
     while sql != previous:
-        previous, sql = sql, _TRAILING_COMMENT.sub("", sql.strip().rstrip(";").rstrip())
+        previous, sql = sql, _without_last_comment(sql.strip().rstrip(";").rstrip())
     return sql or None
+
+
+def _without_last_comment(sql: str) -> str:
+    """The text without a comment that fills its last line, or follows a semicolon on it."""
+    start = sql.rfind("\n") + 1
+    line = sql[start:]
+    if start and line.lstrip(" \t").startswith("--"):
+        return sql[:start]
+    match = _COMMENT_AFTER_END.search(line)
+    return sql[: start + match.start() + 1] if match else sql
 
 
 _FENCE = re.compile(r"```[ \t]*(?P<label>[\w+-]*)(?P<body>.*?)(?:```|\Z)", re.S)
 _TAG = re.compile(r"<(?P<tag>sql|query|answer)>(?P<body>.*?)(?:</(?P=tag)>|\Z)", re.S | re.I)
-_THINKING = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.S | re.I)
+_THINK_TAG = re.compile(r"<(?P<close>/?)think(?:ing)?>", re.I)
 _LABELS = frozenset(
     {"", "sql", "sqlite", "sqlite3", "postgresql", "postgres", "pgsql", "psql", "mysql", "mariadb", "duckdb", "json"}
 )
@@ -125,6 +160,8 @@ _QUERY = re.compile(r"[\s(]*(?:select|with|values|from)\b", re.I)
 _START = re.compile(r"(?:^|[:`>])[ \t]*(?P<sql>\(*(?:select|with)\s)", re.I | re.M)
 _END = re.compile(r";|`|\n[ \t]*\n|\n(?=[A-Z][a-z]+[ ,])")
 _MAX_ENDS = 20
-_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.S)
-_TRAILING_COMMENT = re.compile(r"(?:(?<=\n)|(?<=;))[ \t]*--[^\n]*\Z")
+_MAX_STARTS = 20
+_MOST_PARSED = 200_000
+_COMMENT = re.compile(r"--[^\n]*|/\*.*?(?:\*/|\Z)", re.S)
+_COMMENT_AFTER_END = re.compile(r";[ \t]*--")
 _PUNCTUATION = re.compile(r"[*(),\"_=<>]")

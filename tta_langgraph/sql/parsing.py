@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from sqlglot import Token, TokenType, exp
 from sqlglot.dialects.dialect import Dialect
@@ -32,7 +34,8 @@ def parse(sql: str, dialect: str, *, max_chars: int = 50_000, max_words: int = 4
     """Reads `sql` as the dialect does.
 
     The size (characters, words) and the nesting (brackets, CASE, runs of prefix operators) are bounded before the
-    parser sees them: parsers recurse, and a compiled one would take the process with it.
+    parser sees them: parsers recurse, and a compiled one would take the process with it. What it may do after that is
+    bounded too: it tries readings and goes back, and 20 nested `ARRAY[` would take it an hour.
     """
     if len(sql) > max_chars:
         return Parsed(error=f"the statement is longer than {max_chars} characters", hostile=True)
@@ -43,10 +46,14 @@ def parse(sql: str, dialect: str, *, max_chars: int = 50_000, max_words: int = 4
             return Parsed(error=f"the statement has more than {max_words} words", hostile=True)
         if _depth(tokens) > max_depth:
             return Parsed(error=f"the statement is nested deeper than {max_depth} levels", hostile=True)
-        trees = reader.parser().parse(tokens, sql)
+        trees = _parser(dialect)(dialect=reader, max_nodes=_most(len(tokens))).parse(tokens, sql)
     except RecursionError:
         return Parsed(error="the statement is nested too deeply", hostile=True)
+    except _IntricateError:
+        return Parsed(error=_INTRICATE, hostile=True)
     except SqlglotError as error:
+        if "Maximum number of AST nodes" in str(error):
+            return Parsed(error=_INTRICATE, hostile=True)
         return Parsed(error=_one_line(error))
     except Exception as error:  # a parser bug on hostile input is a statement we cannot judge
         return Parsed(error=f"the statement could not be parsed ({type(error).__name__})")
@@ -64,6 +71,36 @@ def known(dialect: str) -> str | None:
 def _reader(dialect: str) -> Dialect:
     """It makes a new tokenizer and a new parser each time, so that threads may share it."""
     return Dialect.get_or_raise(known(dialect))
+
+
+class _IntricateError(Exception):
+    """The parser went back too often. Not one of its own errors: those it takes for a wrong reading, and goes on."""
+
+
+@lru_cache(maxsize=64)
+def _parser(dialect: str) -> Callable[..., Any]:
+    """The dialect's parser, with a bound on how many words it reads again.
+
+    The compiled parser cannot be extended. There the number of nodes is the only bound, which holds for all four
+    engines that have a backend of their own.
+    """
+    base: Any = _reader(dialect).parser_class
+
+    def retreat(self: Any, index: int) -> None:
+        self.tta_again = getattr(self, "tta_again", 0) + abs(index - self._index)
+        if self.tta_again > _most(len(self._tokens)):
+            raise _IntricateError
+        base._retreat(self, index)
+
+    try:
+        return type(base.__name__, (base,), {"_retreat": retreat})
+    except TypeError:
+        return base  # type: ignore[no-any-return]
+
+
+def _most(words: int) -> int:
+    """Nodes that a parser may make and words that it may read again; ordinary statements need less than one a word."""
+    return _FREE + _PER_WORD * words
 
 
 @lru_cache(maxsize=256)
@@ -112,4 +149,7 @@ def _one_line(error: SqlglotError) -> str:
 _OPENING = frozenset({TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE, TokenType.CASE})
 _CLOSING = frozenset({TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE, TokenType.END})
 _PREFIX = frozenset({TokenType.NOT, TokenType.DASH, TokenType.PLUS, TokenType.TILDE})
+_FREE = 1_000
+_PER_WORD = 4
+_INTRICATE = "the statement is too intricate, nest less"
 _SPACE = re.compile(r"\s+")
