@@ -39,6 +39,12 @@ class StatementError(TTAError):
         super().__init__(message)
 
 
+def stopped(stop: Stop) -> StatementError:
+    """What is said of a statement that had to end."""
+    reason = stop.reason or "timeout"
+    return StatementError(reason, "stopped at the deadline" if reason == "timeout" else "cancelled")
+
+
 class Backend(ABC):
     """Runs one checked statement on an engine, reading only, until the stop."""
 

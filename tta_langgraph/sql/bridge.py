@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError as FutureCancelled
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.engine import Engine
@@ -67,6 +67,10 @@ class Bridge:
     def aside(self, sql: str) -> None:
         """Runs a short statement on a connection of another pool, and does not wait for it."""
         asyncio.run_coroutine_threadsafe(self._aside(sql), self._loop)
+
+    def hang_up(self, raw: Any) -> None:
+        """Closes a driver's connection under a statement that waits for a server which does not answer."""
+        self._loop.call_soon_threadsafe(raw.close)
 
     def close(self) -> None:
         """Closes the pools made here and ends the loop."""

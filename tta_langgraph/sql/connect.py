@@ -18,6 +18,7 @@ from sqlalchemy.pool import QueuePool, SingletonThreadPool, StaticPool
 from tta_langgraph.errors import DatabaseError
 from tta_langgraph.sql.bridge import Bridge
 from tta_langgraph.sql.stop import Stop
+from tta_langgraph.sql.waiting import connected
 
 T = TypeVar("T")
 
@@ -45,11 +46,11 @@ class Source:
 
         Args:
             work: what to do with it; it blocks the caller, whatever the engine.
-            stop: ends the wait for an async engine; a sync engine is ended by the backend.
+            stop: ends the wait for a connection, and for an async engine; the backend ends a statement of a sync one.
         """
         if self.bridge is not None:
             return self.bridge.reading(work, stop)
-        with self.engine.connect() as connection:
+        with self.engine.connect() if stop is None else connected(self.engine, stop) as connection:
             return work(connection)
 
     def close(self) -> None:

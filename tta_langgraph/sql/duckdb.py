@@ -6,8 +6,9 @@ import re
 from typing import Any
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
-from tta_langgraph.sql.backend import Backend, Fetched, StatementError
+from tta_langgraph.sql.backend import Backend, Fetched, StatementError, stopped
 from tta_langgraph.sql.checks import Verdict
 from tta_langgraph.sql.connect import Source
 from tta_langgraph.sql.result import ErrorKind
@@ -34,7 +35,12 @@ class DuckDBBackend(Backend):
 
     def run(self, sql: str, verdict: Verdict, stop: Stop, limits: Limits) -> Fetched:
         """See `Backend.run`."""
-        return self._source.reading(lambda connection: self._run(connection, sql, verdict, stop, limits))
+        try:
+            return self._source.reading(lambda connection: self._run(connection, sql, verdict, stop, limits), stop)
+        except SQLAlchemyError as error:  # there is no connection
+            if stop.reason is not None:
+                raise stopped(stop) from error
+            raise StatementError("database", str(getattr(error, "orig", None) or error)) from error
 
     def _run(self, connection: Connection, sql: str, verdict: Verdict, stop: Stop, limits: Limits) -> Fetched:
         raw: Any = connection.connection.driver_connection

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import itertools
-import os
 import re
-import socket
+import threading
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import Pool
 
 from tta_langgraph.sql.backend import Backend, Fetched, StatementError
 from tta_langgraph.sql.checks import Verdict
 from tta_langgraph.sql.connect import Source, plainly
+from tta_langgraph.sql.hanging_up import hang_up
 from tta_langgraph.sql.mysql_functions import MYSQL_FUNCTIONS
 from tta_langgraph.sql.mysql_rows import TooWideError, cutting, cutting_cap, fetch
 from tta_langgraph.sql.mysql_session import Session, read_session
@@ -103,33 +104,32 @@ class MySQLBackend(Backend):
         bridge, pool, calls = self._source.bridge, self._aside, itertools.count()
 
         def kill() -> None:
-            polite = next(calls) < _POLITE_KILLS
-            text = f"KILL QUERY {number}" if polite else f"KILL {number}"
-            if not polite:  # a server that builds a huge value hears nothing, but nobody has to wait for it
-                _hang_up(raw)
+            nth = next(calls)
+            text = f"KILL QUERY {number}" if nth < _POLITE_KILLS else f"KILL {number}"
+            if nth == _POLITE_KILLS:  # a server that builds a huge value hears nothing, but nobody has to wait for it
+                if bridge is not None:
+                    bridge.hang_up(raw)
+                else:
+                    hang_up(raw)
             if bridge is not None:
                 bridge.aside(text)
-                return
-            assert pool is not None
-            other = pool.connect()
-            try:
-                cursor = other.cursor()
-                cursor.execute(text)
-                cursor.close()
-            finally:
-                other.close()
+            else:  # a server that does not answer does not answer this either; a late one finds nobody to kill
+                assert pool is not None
+                threading.Thread(target=_on, args=(pool, text), name="tta-sql-kill", daemon=True).start()
 
         return kill
 
 
-def _hang_up(raw: Any) -> None:
-    """Ends a driver's wait for a server's answer, where the driver shows its socket; the connection is lost."""
-    kept = getattr(raw, "_sock", None)  # pymysql's
-    if isinstance(kept, socket.socket):
-        kept.shutdown(socket.SHUT_RDWR)
-    elif callable(number := getattr(raw, "fileno", None)):  # mysqlclient's
-        with socket.socket(fileno=os.dup(number())) as twin:
-            twin.shutdown(socket.SHUT_RDWR)
+def _on(pool: Pool, sql: str) -> None:
+    """Runs a short statement on a connection of the pool; nobody waits for it."""
+    with suppress(Exception):  # there may be no server any more
+        other = pool.connect()
+        try:
+            cursor = other.cursor()
+            cursor.execute(sql)
+            cursor.close()
+        finally:
+            other.close()
 
 
 def _code(error: Exception) -> int:

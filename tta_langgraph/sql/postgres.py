@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from tta_langgraph.sql.backend import Backend, Fetched, StatementError
 from tta_langgraph.sql.checks import Verdict
 from tta_langgraph.sql.connect import Source, plainly
+from tta_langgraph.sql.hanging_up import hang_up
 from tta_langgraph.sql.result import ErrorKind
 from tta_langgraph.sql.rows import Limits, RowSink
 from tta_langgraph.sql.stop import Stop
@@ -120,12 +122,21 @@ def _shown(i: int, kind: int, cap: int, plain: frozenset[int]) -> str:
 
 
 def _canceller(connection: Connection) -> Callable[[], None]:
+    """Asks the server to end the statement; the third time, nobody waits for its answer any longer."""
     raw: Any = connection.connection.driver_connection
-    safe = getattr(raw, "cancel_safe", None)
-    if safe is not None:
-        return lambda: safe(timeout=_CANCELLING)
-    plain: Callable[[], None] = getattr(raw, "cancel", connection.invalidate)
-    return plain
+    safe, plain = getattr(raw, "cancel_safe", None), getattr(raw, "cancel", None)
+    calls = itertools.count()
+
+    def cancel() -> None:
+        nth = next(calls)
+        if nth == _POLITE_CANCELS:
+            hang_up(raw)
+        elif nth < _POLITE_CANCELS and safe is not None:
+            safe(timeout=_CANCELLING)
+        elif nth < _POLITE_CANCELS and plain is not None:  # it takes no limit of time
+            threading.Thread(target=plain, name="tta-sql-cancel", daemon=True).start()
+
+    return cancel
 
 
 def _explained(error: SQLAlchemyError, stop: Stop) -> StatementError:
@@ -174,7 +185,8 @@ _GRAMMAR = frozenset(
 """Written like calls, but grammar: they are not in the catalog."""
 _STOPPED = {"timeout": "stopped at the deadline", "cancelled": "cancelled"}
 _GRACE = 0.25  # the server's own timeout comes first
-_CANCELLING = 3.0
+_CANCELLING = 0.3
+_POLITE_CANCELS = 2
 _CONNECTION_LOST = frozenset({"", "08", "57"})
 _TEXT = frozenset({25, 1042, 1043, 19})
 _BYTES = 17

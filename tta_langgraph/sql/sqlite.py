@@ -13,7 +13,7 @@ from sqlalchemy import Connection, event
 from sqlalchemy.pool import Pool
 from sqlalchemy.util import await_only
 
-from tta_langgraph.sql.backend import Backend, Fetched, StatementError
+from tta_langgraph.sql.backend import Backend, Fetched, StatementError, stopped
 from tta_langgraph.sql.checks import Verdict
 from tta_langgraph.sql.connect import Source
 from tta_langgraph.sql.memory import Watch
@@ -38,13 +38,13 @@ class SQLiteBackend(Backend):
         self._private = private
         self._refused = refused
         self._widest: int | None = None
-        self._busy = nullcontext() if private else threading.Lock()
+        self._busy = None if private else threading.Lock()
         if private:
             event.listen(self._pool, "connect", _open)
 
     def run(self, sql: str, verdict: Verdict, stop: Stop, limits: Limits) -> Fetched:
         """See `Backend.run`."""
-        with self._busy:
+        with _turn(self._busy, stop):
             try:
                 fairy = self._pool.connect()
             except Exception as error:
@@ -93,8 +93,22 @@ class BridgedSQLiteBackend(Backend):
             fetched: Fetched = await_only(driver._execute(on_thread, driver._conn))
             return fetched
 
-        with self._busy:
+        with _turn(self._busy, stop):
             return self._source.reading(work)
+
+
+@contextmanager
+def _turn(lock: threading.Lock | None, stop: Stop) -> Iterator[None]:
+    """Waits for the one connection there is, no longer than the statement may last."""
+    if lock is None:
+        yield
+        return
+    if not stop.acquire(lock):
+        raise stopped(stop)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def run_on(

@@ -45,6 +45,13 @@ class Stop:
             self.reason = "timeout"
         return self.reason is not None
 
+    def acquire(self, lock: threading.Lock) -> bool:
+        """Waits for the lock until the statement has to end; whether it was had."""
+        while not lock.acquire(timeout=min(_LOOK, self.remaining)):
+            if self.due():
+                return False
+        return True
+
     def cancel(self, reason: Reason = "cancelled") -> None:
         """Ends the statement; the first reason stays."""
         with self._lock:
@@ -129,5 +136,6 @@ class _Watchdog:
 
 
 _FIRST_PAUSE = 0.05
+_LOOK = 0.05
 _LONGEST_PAUSE = 1.0
 _watchdog = _Watchdog()
