@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import create_engine, text
 
-from tta_langgraph.sql import Database, ExecutionResult, result_key, same_result
+from tta_langgraph.sql import Database, ExecutionResult, execution_feedback, result_key, same_result
 
 
 def result(*rows: tuple[object, ...], ordered: bool = False, truncated: bool = False) -> ExecutionResult:
@@ -200,3 +201,33 @@ def test_recorded_systems_are_judged_as_they_were_judged_independently(data: Pat
             explained["unknown" if same_columns else "column order"] += 1
     assert explained["unknown"] == 0, explained
     assert len(wrong) + sum(len(group) for group in hashes.values()) > 1_000
+
+
+def test_a_number_too_long_for_python_to_write_has_a_key(postgres_url: str) -> None:
+    with create_engine(postgres_url).begin() as connection:
+        connection.execute(text("CREATE TABLE IF NOT EXISTS one (x int)"))
+    with Database(postgres_url) as database:
+        result = database.execute("SELECT 10::numeric ^ 9000, 10::numeric ^ 9000 / 7")
+        assert result.ok, result.error
+        assert result.key
+        assert json.dumps(result.to_dict())
+        assert execution_feedback(result, database)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ([("2020-01-01 x\x1fsfoo",)], [("2020-01-01 x", "foo")]),  # a separator of the key inside of a cell
+        ([("a\x1fb",)], [("a\\x1fb",)]),
+        ([(dt.timedelta(seconds=1.5),)], [(dt.timedelta(seconds=1.25),)]),
+        ([(Decimal(10) ** 9000,)], [(Decimal(10) ** 9001,)]),
+        ([(Decimal("1e400") / 7,)], [(Decimal("1e401") / 7,)]),
+    ],
+)
+def test_unequal_cells_have_unequal_keys(a: list[tuple[object, ...]], b: list[tuple[object, ...]]) -> None:
+    assert result_key(a) != result_key(b)
+
+
+def test_a_date_before_the_year_1000_is_the_same_as_its_text() -> None:
+    assert same_result([(dt.datetime(7, 1, 2, 3, 4, 5),)], [("0007-01-02 03:04:05",)])
+    assert same_result([(dt.timedelta(seconds=1.5),)], [("00:00:01.5",)])

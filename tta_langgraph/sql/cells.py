@@ -22,7 +22,7 @@ def fold(cell: Any) -> str:
     if cell is None:
         return "n"
     if isinstance(cell, int):
-        return f"#{int(cell)}"
+        return f"#{int(cell)}" if cell.bit_length() < _MOST_BITS else f"#{int(cell):x}h"
     if isinstance(cell, str):
         return _text(cell)
     if isinstance(cell, float):
@@ -58,17 +58,19 @@ def _float(value: float) -> str:
 
 
 def _decimal(value: Decimal) -> str:
-    if value.is_finite() and value == value.to_integral_value():
+    if not value.is_finite():
+        return _float(float(value))
+    if value.adjusted() < _MOST_DIGITS and value == value.to_integral_value():  # Python writes out no longer ones
         return f"#{int(value)}"
+    if value.adjusted() >= _LARGEST_FLOAT:
+        return f"#{value.normalize():E}"
     return _float(float(value))
 
 
 def _text(text: str) -> str:
-    if _DATE_LIKE.match(text) is None:
-        return "s" + (text.translate(_VISIBLE) if "\x1f" in text or "\x1e" in text else text)
-    match = _DATE_TIME.fullmatch(text)
+    match = _DATE_TIME.fullmatch(text) if _DATE_LIKE.match(text) else None
     if match is None:
-        return "s" + text
+        return "s" + (text.translate(_VISIBLE) if _SEPARATING.search(text) else text)
     day, clock, fraction, zone = match.groups()
     if clock is None:
         return f"d{day}"
@@ -84,7 +86,8 @@ def _moment(value: dt.datetime) -> str:
     if value.tzinfo is not None:
         value = value.astimezone(dt.UTC).replace(tzinfo=None)
     fraction = f"{value.microsecond:06d}".rstrip("0")
-    return _joined(value.strftime("%Y-%m-%d"), value.strftime("%H:%M:%S"), fraction)
+    day, clock = value.replace(microsecond=0).isoformat(" ").split(" ")  # strftime writes the year 7 without zeros
+    return _joined(day, clock, fraction)
 
 
 def _joined(day: str, clock: str, fraction: str) -> str:
@@ -97,10 +100,15 @@ def _clock(value: dt.timedelta) -> str:
     """A duration as MySQL writes a TIME: hours may exceed a day."""
     seconds = abs(value) // dt.timedelta(seconds=1)
     sign = "-" if value < dt.timedelta(0) else ""
-    return f"{sign}{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+    fraction = f".{abs(value).microseconds:06d}".rstrip("0").rstrip(".")
+    return f"{sign}{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{fraction}"
 
 
 _VISIBLE = {0x1E: "\\x1e", 0x1F: "\\x1f", ord("\\"): "\\\\"}  # the separators of the key must not occur in a cell
+_SEPARATING = re.compile(r"[\x1e\x1f]|\\x1[ef]")
+_MOST_DIGITS = 4_000
+_LARGEST_FLOAT = 308
+_MOST_BITS = 13_000
 _LOG10_2 = math.log10(2)
 _DATE_LIKE = re.compile(r"\d{4}-\d\d-\d\d")
 _DATE_TIME = re.compile(r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d)?)(?:\.(\d{1,6})\d*)?(Z|[+-]\d\d(?::?\d\d)?)?)?")

@@ -88,7 +88,8 @@ def plain(cell: Any) -> Any:
     if isinstance(cell, float):
         return cell if math.isfinite(cell) else str(cell)
     if isinstance(cell, Decimal):
-        return int(cell) if cell.is_finite() and cell == cell.to_integral_value() else str(cell)
+        short = cell.is_finite() and cell.adjusted() < _MOST_DIGITS  # Python does not write out longer ones
+        return int(cell) if short and cell == cell.to_integral_value() else str(cell)
     if isinstance(cell, (dt.date, dt.time)):
         return cell.isoformat()
     if isinstance(cell, (bytes, bytearray, memoryview)):
@@ -98,3 +99,6 @@ def plain(cell: Any) -> Any:
     if isinstance(cell, (list, tuple, set, frozenset)):
         return [plain(value) for value in cell]
     return str(cell)
+
+
+_MOST_DIGITS = 4_000
