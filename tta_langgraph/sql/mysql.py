@@ -115,7 +115,9 @@ class MySQLBackend(Backend):
                 bridge.aside(text)
             else:  # a server that does not answer does not answer this either; a late one finds nobody to kill
                 assert pool is not None
-                threading.Thread(target=_on, args=(pool, text), name="tta-sql-kill", daemon=True).start()
+                killing = threading.Thread(target=_on, args=(pool, text), name="tta-sql-kill", daemon=True)
+                killing.start()
+                killing.join(_KILLING)
 
         return kill
 
@@ -150,6 +152,7 @@ def _explained(error: Exception, stop: Stop) -> StatementError:
 
 _GRACE = 0.1  # the server's own timeout comes first
 _POLITE_KILLS = 2  # the third comes 0.15 seconds after the first
+_KILLING = 0.25  # seconds for a server to take a kill, before the caller goes on
 _CLIENT_ERRORS = 2  # 2000 to 2999: the driver's own, the connection is of no more use
 _STOPPED_CODES = frozenset({1317, 1969, 3024, 1028, 1205})
 _KINDS: dict[int, ErrorKind] = {
