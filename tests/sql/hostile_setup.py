@@ -67,7 +67,8 @@ def _objects(connection: Connection) -> list[object]:
     }.get(
         connection.dialect.name,
         "SELECT concat(table_schema, '.', table_name), table_rows * 0 FROM information_schema.tables WHERE "
-        "table_schema NOT IN ('performance_schema', 'sys') UNION ALL SELECT routine_name, 0 FROM "
+        "table_schema NOT IN ('performance_schema', 'sys') AND (table_schema = database() OR table_schema NOT LIKE "
+        "'tta_tests%') UNION ALL SELECT routine_name, 0 FROM "
         "information_schema.routines UNION ALL SELECT user, 0 FROM mysql.user",
     )
     return sorted(map(str, connection.execute(text(query))))
