@@ -9,8 +9,9 @@ from pydantic import BaseModel
 
 from tta_langgraph.errors import ModelError
 from tta_langgraph.models.embedded import EmbeddedChatModel
+from tta_langgraph.models.json_schema import openai_tool
 from tta_langgraph.models.tool_choice import choice_of
-from tta_langgraph.models.tool_schema import forced_call, openai_tool
+from tta_langgraph.models.tool_schema import forced_call
 
 
 def tool_with(definition: dict[str, Any], name: str = "place") -> dict[str, Any]:

@@ -32,9 +32,9 @@ from tta_langgraph.models.embedded_wire import (
     request_body,
 )
 from tta_langgraph.models.gguf_header import read_gguf_header
+from tta_langgraph.models.json_schema import openai_tool
 from tta_langgraph.models.structured import Method, structured_output
 from tta_langgraph.models.tool_choice import choice_of
-from tta_langgraph.models.tool_schema import openai_tool
 from tta_langgraph.models.weights import Progress, ensure_weights
 from tta_langgraph.models.weights_catalog import DEFAULT_WEIGHTS
 
@@ -358,7 +358,7 @@ def create_embedded_model(
 
 
 def _names(kwargs: Mapping[str, Any]) -> list[str]:
-    return [tool["function"]["name"] for tool in kwargs.get("tools") or ()]
+    return [openai_tool(tool)["function"]["name"] for tool in kwargs.get("tools") or ()]
 
 
 _SAMPLING: Final = ("temperature", "top_p", "top_k", "min_p", "seed", "max_tokens", "stop")

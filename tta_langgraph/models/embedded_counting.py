@@ -9,12 +9,12 @@ from typing import Any, Final
 
 from langchain_core.messages import BaseMessage
 from langchain_core.tools import BaseTool
-from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from tta_langgraph.models.counting_text import CountCache
 from tta_langgraph.models.embedded_engine import EmbeddedEngine, EngineSettings, load_xllamacpp
 from tta_langgraph.models.embedded_wire import request_body
 from tta_langgraph.models.gguf_header import read_gguf_header
+from tta_langgraph.models.json_schema import openai_tool
 from tta_langgraph.models.weights import file_sha256
 
 
@@ -67,7 +67,7 @@ class EmbeddedCounting:
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool] | None = None,
     ) -> int:
         """Exact prompt tokens, chat template and tool descriptions included."""
-        offered = [convert_to_openai_tool(tool) for tool in tools] if tools else None
+        offered = [openai_tool(tool) for tool in tools] if tools else None
         return self.count_prompt_tokens(messages, tools=offered)
 
 

@@ -13,6 +13,8 @@ from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 from tta_langgraph.models.embedded_tools import calls_in_text, require_call
+from tta_langgraph.models.json_schema import openai_tool
+from tta_langgraph.models.response_format import form_of
 
 
 @dataclass(kw_only=True)
@@ -93,6 +95,10 @@ def request_body(messages: Sequence[BaseMessage], params: Mapping[str, Any]) -> 
         body["logprobs"] = True
         # Asked for none, the engine would leave out the chosen token's own as well.
         body["top_logprobs"] = body.get("top_logprobs") or 1
+    if (form := form_of(body.pop("response_format", None), where=PROVIDER)) is not None:
+        body["response_format"] = form
+    if tools := body.pop("tools", None):
+        body["tools"] = [openai_tool(tool) for tool in tools]
     require_call(body)
     return body
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from operator import itemgetter
 from typing import Any, Literal
 
@@ -11,10 +12,11 @@ from langchain_core.messages import BaseMessage
 from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
 from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
-from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
 from tta_langgraph.errors import ModelError
+from tta_langgraph.models.json_schema import json_schema_of, openai_tool
+from tta_langgraph.models.response_format import schema_form
 
 __all__ = ["Method", "structured_output"]
 
@@ -29,20 +31,21 @@ def structured_output(
 
     Args:
         model: takes tools, and `response_format` in the OpenAI shape.
-        schema: a pydantic class (of version 1 or 2), a `TypedDict`, or a JSON schema with a `title`.
+        schema: a pydantic class (of version 1 or 2), a `TypedDict`, or a JSON schema (with a `title`, which names
+            the tool, for a forced tool call). What refers to itself is enforced all the way down.
         method: how the answer is constrained.
         include_raw: return `{"raw", "parsed", "parsing_error"}` instead of the parsed value, and never raise for
             what the model wrote.
 
     Raises:
-        ModelError: an unknown method, or no schema for a method that needs one.
+        ModelError: an unknown method, no schema for a method that needs one, or something that is no schema.
     """
     if schema is None and method != "json_mode":
         raise ModelError(f"method {method!r} needs a schema", where="with_structured_output")
     is_pydantic = isinstance(schema, type) and is_basemodel_subclass(schema)
     parser: Runnable[Any, Any]
     if method == "function_calling":
-        name = convert_to_openai_tool(schema)["function"]["name"]
+        name = openai_tool(schema)["function"]["name"]
         bound: Runnable[LanguageModelInput, Any] = model.bind_tools(
             [schema], tool_choice=name, parallel_tool_calls=False, **_format(schema, method)
         )
@@ -74,19 +77,15 @@ def _refuse_cut(message: BaseMessage) -> None:
 
 
 def _response_format(schema: Any, method: Method) -> dict[str, Any]:
-    if method == "json_mode":
-        return {"type": "json_object"}
-    json_schema = convert_to_json_schema(schema)
-    name = str(json_schema.get("title", "answer"))
-    return {"type": "json_schema", "json_schema": {"name": name, "schema": json_schema, "strict": True}}
+    return {"type": "json_object"} if method == "json_mode" else schema_form(json_schema_of(schema))
 
 
 def _format(schema: Any, method: Method) -> dict[str, Any]:
     """What LangSmith shows; LangChain takes it out again before the call."""
     if schema is None:
         return {}  # LangChain looks for a schema in it
-    shown = {"kwargs": {"method": method}, "schema": convert_to_openai_tool(schema)}
-    return {"ls_structured_output_format": shown}
+    shown = openai_tool({"title": "answer", **schema} if isinstance(schema, Mapping) else schema)
+    return {"ls_structured_output_format": {"kwargs": {"method": method}, "schema": shown}}
 
 
 def _with_raw(

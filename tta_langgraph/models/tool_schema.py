@@ -1,25 +1,13 @@
-"""JSON schemas of tools and of the calls that an engine is forced to make."""
+"""JSON schemas of the calls that an engine is forced to make."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from langchain_core.utils.function_calling import convert_to_openai_tool
-from pydantic import BaseModel
+from tta_langgraph.models.json_schema import DEFINED
 
-__all__ = ["forced_call", "openai_tool"]
-
-
-def openai_tool(tool: Any) -> dict[str, Any]:
-    """A tool in the OpenAI form; LangChain's conversion, which loses what refers to itself, with that put back."""
-    converted = convert_to_openai_tool(tool)
-    if isinstance(tool, type) and issubclass(tool, BaseModel):
-        schema = tool.model_json_schema()
-        definitions = schema.get("$defs", {})
-        if any(name in _reached(one, definitions) for name, one in definitions.items()):
-            converted["function"]["parameters"] = schema
-    return converted
+__all__ = ["forced_call"]
 
 
 def forced_call(tools: Sequence[Mapping[str, Any]], choice: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -54,7 +42,7 @@ def _arguments(function: Mapping[str, Any], definitions: dict[str, Any]) -> dict
     """
     prefix = f"{function['name']}."
     parameters = _moved(function.get("parameters") or {}, prefix)
-    for place in _DEFINED:
+    for place in DEFINED:
         definitions |= {prefix + name: one for name, one in parameters.pop(place, {}).items()}
     if "$ref" in parameters:
         return dict(parameters)
@@ -69,31 +57,7 @@ def _moved(schema: Any, prefix: str) -> Any:
 
 
 def _pointer(reference: Any, prefix: str) -> Any:
-    for place in _DEFINED:
+    for place in DEFINED:
         if isinstance(reference, str) and reference.startswith(f"#/{place}/"):
             return f"#/$defs/{prefix}{reference.removeprefix(f'#/{place}/')}"
     return _moved(reference, prefix)
-
-
-def _reached(schema: Any, definitions: Mapping[str, Any]) -> set[str]:
-    """Names of the definitions a schema leads to."""
-    reached: set[str] = set()
-    waiting = list(_references(schema))
-    while waiting:
-        if (name := waiting.pop()) in definitions and name not in reached:
-            reached.add(name)
-            waiting += _references(definitions[name])
-    return reached
-
-
-def _references(schema: Any) -> Iterator[str]:
-    if isinstance(schema, Mapping):
-        if isinstance(schema.get("$ref"), str):
-            yield schema["$ref"].removeprefix("#/$defs/")
-        schema = list(schema.values())
-    if isinstance(schema, list):
-        for one in schema:
-            yield from _references(one)
-
-
-_DEFINED = ("$defs", "definitions")

@@ -30,9 +30,9 @@ from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 from tta_langgraph.errors import ModelError
 from tta_langgraph.models.errors import ContextOverflowError
+from tta_langgraph.models.json_schema import openai_tool
 from tta_langgraph.models.structured import Method, structured_output
 from tta_langgraph.models.tool_choice import choice_of
-from tta_langgraph.models.tool_schema import openai_tool
 from tta_langgraph.models.vllm_bridge import aoutputs, outputs, wait
 from tta_langgraph.models.vllm_engine import Engine
 from tta_langgraph.models.vllm_lease import EngineLease

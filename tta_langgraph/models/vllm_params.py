@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tta_langgraph.errors import ModelError
+from tta_langgraph.models.json_schema import openai_tool
+from tta_langgraph.models.response_format import form_of
 from tta_langgraph.models.tool_choice import choice_of, is_forced
-from tta_langgraph.models.tool_schema import openai_tool
 from tta_langgraph.models.vllm_sources import merged_options
 from tta_langgraph.models.vllm_tools import forced_schema
 from tta_langgraph.models.vllm_values import check_transport, checked_values
@@ -146,24 +147,10 @@ def sampling_params(options: CallOptions, defaults: Mapping[str, Any], room: int
 def _structured(given: dict[str, Any], where: str) -> dict[str, Any] | None:
     """`structured_outputs` as vLLM takes it, from that option or from OpenAI's `response_format`."""
     structured: dict[str, Any] | None = given.pop("structured_outputs", None)
-    response_format = given.pop("response_format", None)
-    if response_format is None or structured is not None:
+    form = form_of(given.pop("response_format", None), where=where)
+    if form is None or structured is not None:
         return structured
-    kind = response_format.get("type")
-    if kind == "text":
-        return None
-    if kind == "json_object":
-        return {"json_object": True}
-    if kind == "json_schema":
-        named = response_format.get("json_schema")
-        if not isinstance(named, Mapping) or "schema" not in named:
-            raise ModelError(
-                "response_format has no schema",
-                where=where,
-                remedy='Give {"type": "json_schema", "json_schema": {"name": ..., "schema": {...}}}',
-            )
-        return {"json": named["schema"]}
-    raise ModelError(f"response_format of type {kind!r}", where=where, remedy="Use text, json_object or json_schema")
+    return {"json_object": True} if form["type"] == "json_object" else {"json": form["json_schema"]["schema"]}
 
 
 _ENGINE_DEFAULTS = {"temperature": 1.0}

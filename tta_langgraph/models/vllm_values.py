@@ -143,5 +143,5 @@ _READERS: dict[str, Callable[[Any, str, str], Any]] = {
     "bad_words": _strings,
     **dict.fromkeys(("stop_token_ids", "allowed_token_ids"), _token_ids),
     "logit_bias": _logit_bias,
-    **dict.fromkeys(("response_format", "structured_outputs", "chat_template_kwargs"), _mapping),
+    **dict.fromkeys(("structured_outputs", "chat_template_kwargs"), _mapping),
 }
