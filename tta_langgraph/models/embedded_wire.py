@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, convert_to_openai_messages
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
 from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 from tta_langgraph.models.embedded_tools import calls_in_text, require_call
+from tta_langgraph.models.errors import UnsendableError
+from tta_langgraph.models.history import encoded, openai_messages, partial_answer
 from tta_langgraph.models.json_schema import openai_tool
 from tta_langgraph.models.response_format import form_of
 
@@ -88,7 +90,7 @@ def request_body(messages: Sequence[BaseMessage], params: Mapping[str, Any]) -> 
 
     `extra_body` is merged last, as in the OpenAI client.
     """
-    body: dict[str, Any] = {"messages": [_wire_message(message) for message in messages]}
+    body: dict[str, Any] = {"messages": openai_messages(messages, where=PROVIDER)}
     body.update({key: value for key, value in params.items() if value is not None and key not in _NOT_SENT})
     body.update(params.get("extra_body") or {})
     if body.get("top_logprobs") is not None or body.get("logprobs"):
@@ -100,6 +102,11 @@ def request_body(messages: Sequence[BaseMessage], params: Mapping[str, Any]) -> 
     if tools := body.pop("tools", None):
         body["tools"] = [openai_tool(tool) for tool in tools]
     require_call(body)
+    if body.get("continue_final_message"):
+        partial_answer(messages)  # which the engine continues by itself, and then wants neither of these options
+        del body["continue_final_message"]
+        body.pop("add_generation_prompt", None)
+    _check_sendable(body)
     return body
 
 
@@ -226,18 +233,18 @@ def _merge_call(calls: dict[int, dict[str, str]], delta: Mapping[str, Any]) -> N
     call["arguments"] += function.get("arguments") or ""
 
 
-def _wire_message(message: BaseMessage) -> dict[str, Any]:
-    wire: dict[str, Any] = convert_to_openai_messages(message)
-    content = wire.get("content") or ""
-    if isinstance(content, list):
-        content = [block for block in content if block.get("type") not in _SAID_ELSEWHERE]
-        if all(block.get("type") == "text" for block in content):
-            content = "".join(block["text"] for block in content)
-    wire["content"] = content
-    return wire
+def _check_sendable(body: Mapping[str, Any]) -> None:
+    """Says what the client of the engine would raise something else for."""
+    try:
+        written = json.dumps(body, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise UnsendableError(
+            f"an option of the call cannot be written as JSON: {error}",
+            where=PROVIDER,
+            remedy="Use plain numbers, texts, lists and dictionaries",
+        ) from error
+    encoded(written, where=PROVIDER)
 
 
 PROVIDER: Final = "llamacpp"
-_SAID_ELSEWHERE: Final = frozenset({"tool_call", "tool_call_chunk", "invalid_tool_call", "reasoning"})
-"""Content blocks of LangChain's v1 form that the protocol has fields of its own for, or that are not sent back."""
 _NOT_SENT: Final = frozenset({"timeout", "extra_body", "stream", "stream_usage", "model"})

@@ -40,3 +40,10 @@ class ContextOverflowError(ModelError, ValueError):
 
     def __reduce__(self) -> tuple[type[ContextOverflowError], tuple[int | None, int | None, str]]:
         return type(self), (self.prompt_tokens, self.context, self.where or "")
+
+
+class UnsendableError(ModelError, ValueError):
+    """A call that cannot be written down as a request, such as a text that is no Unicode."""
+
+    nothing_sent = True
+    """Known before anything was sent: such a call costs nothing."""

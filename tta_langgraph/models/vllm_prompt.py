@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import threading
@@ -9,9 +10,10 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage, convert_to_openai_messages
+from langchain_core.messages import BaseMessage
 
 from tta_langgraph.errors import ModelError
+from tta_langgraph.models.history import encoded, openai_messages, partial_answer
 from tta_langgraph.models.vllm_tools import hermes_instructions
 
 __all__ = ["PromptBuilder"]
@@ -60,16 +62,12 @@ class PromptBuilder:
         Raises:
             ModelError: no chat template, a message that is not text, or nothing to continue.
         """
+        if not messages and not continue_final_message:
+            raise ModelError("there is no message to answer", where=self._where)
         partial = ""
         if continue_final_message:
-            *messages, last = messages
-            if not isinstance(last, AIMessage) or not last.text:
-                raise ModelError(
-                    "there is nothing to continue",
-                    where="continue_final_message",
-                    remedy="End the messages with an AIMessage that holds the partial answer",
-                )
-            partial = last.text
+            partial = partial_answer(messages)
+            messages = messages[:-1]
         text = self._render(_as_dicts(messages, self._where), tools, dict(template_kwargs or {}))
         return self.encode(text + partial)
 
@@ -80,6 +78,7 @@ class PromptBuilder:
             if known is not None:
                 self._recent.move_to_end(text)
                 return known
+            encoded(text, where=self._where)
             ids = tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
             self._recent[text] = ids
             if len(self._recent) > _REMEMBERED:
@@ -129,29 +128,12 @@ class PromptBuilder:
 
 
 def _as_dicts(messages: Sequence[BaseMessage], where: str) -> list[dict[str, Any]]:
-    converted: list[dict[str, Any]] = [dict(one) for one in convert_to_openai_messages(list(messages))]
+    converted = openai_messages(messages, where=where)
     for message in converted:
-        if isinstance(message.get("content"), list):
-            message["content"] = _only_text(message["content"], where)
         for call in message.get("tool_calls") or ():
-            call["function"]["arguments"] = json.loads(call["function"]["arguments"] or "{}")
+            with contextlib.suppress(ValueError):  # a call that was cut is shown as it is
+                call["function"]["arguments"] = json.loads(call["function"]["arguments"] or "{}")
     return converted
-
-
-def _only_text(blocks: list[Any], where: str) -> str:
-    texts = []
-    for block in blocks:
-        if isinstance(block, str):
-            texts.append(block)
-        elif block.get("type") == "text":
-            texts.append(block["text"])
-        elif block.get("type") not in _DROPPED_BLOCKS:
-            raise ModelError(
-                f"content of type {block.get('type')!r} is not supported",
-                where=where,
-                remedy="Send text; serve models that see or hear with `tta serve` and langchain-openai",
-            )
-    return "\n".join(texts)
 
 
 def _with_instructions(messages: list[dict[str, Any]], instructions: str) -> list[dict[str, Any]]:
@@ -162,5 +144,3 @@ def _with_instructions(messages: list[dict[str, Any]], instructions: str) -> lis
 
 
 _REMEMBERED = 256
-_DROPPED_BLOCKS = ("tool_use", "thinking", "reasoning", "tool_call")
-"""Blocks of other providers' histories that say what `tool_calls` says already, or what is not shown again."""
