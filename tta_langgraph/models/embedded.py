@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Self
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
@@ -19,9 +18,8 @@ from langchain_core.tools import BaseTool
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from tta_langgraph.errors import ModelError
-from tta_langgraph.models.counting_text import CountCache
 from tta_langgraph.models.embedded_counting import EmbeddedCounting, embedded_manifest
-from tta_langgraph.models.embedded_engine import EmbeddedEngine, EngineSettings, shared_engine
+from tta_langgraph.models.embedded_engine import EmbeddedEngine, EngineHold, EngineSettings, shared_engine
 from tta_langgraph.models.embedded_limits import Deadline, Limits, without_caps
 from tta_langgraph.models.embedded_wire import (
     PROVIDER,
@@ -33,6 +31,7 @@ from tta_langgraph.models.embedded_wire import (
 )
 from tta_langgraph.models.gguf_header import read_gguf_header
 from tta_langgraph.models.json_schema import openai_tool
+from tta_langgraph.models.llm_output import combined_outputs
 from tta_langgraph.models.structured import Method, structured_output
 from tta_langgraph.models.tool_choice import choice_of
 from tta_langgraph.models.weights import Progress, ensure_weights
@@ -86,9 +85,7 @@ class EmbeddedChatModel(EmbeddedCounting, BaseChatModel):
     progress: Progress | None = Field(default=None, exclude=True, repr=False)
     """Told about the download of the weights, if there is one."""
 
-    _engine: EmbeddedEngine | None = PrivateAttr(default=None)
-    _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
-    _counts: CountCache = PrivateAttr(default_factory=CountCache)
+    _hold: EngineHold = PrivateAttr(default_factory=EngineHold)
 
     supports_n: ClassVar[bool] = True
     """Several samples in one request."""
@@ -110,18 +107,39 @@ class EmbeddedChatModel(EmbeddedCounting, BaseChatModel):
     def _path_to_text(cls, value: object) -> object:
         return str(value) if isinstance(value, Path) else value
 
+    # A copy finds the engine of its own settings at its first call. Deep copies and pickles, such as for the workers
+    # of Ray, get a new hold by themselves; a pickle leaves behind whoever watches the download here.
+
+    def __copy__(self) -> Self:
+        copied = super().__copy__()
+        copied._hold = EngineHold()
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        return super().__deepcopy__({**(memo or {}), id(self.progress): self.progress})
+
+    def __getstate__(self) -> dict[Any, Any]:
+        state = super().__getstate__()
+        return {**state, "__dict__": {**state["__dict__"], "progress": None}}
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As pydantic's; the copy has the engine of its own settings."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied._hold = EngineHold()
+        return copied
+
     @property
     def engine(self) -> EmbeddedEngine:
         """The engine behind this model; the weights are fetched when it is first asked for."""
-        with self._lock:
-            if self._engine is None:
+        with self._hold.lock:
+            if self._hold.engine is None:
                 path = ensure_weights(self.model, progress=self.progress)
                 trained = read_gguf_header(path).context_length
                 context = min(self.context, trained) if trained else self.context
-                self._engine = shared_engine(
+                self._hold.engine = shared_engine(
                     EngineSettings(path=path, context=context, parallel=self.parallel, threads=self.threads)
                 )
-            return self._engine
+            return self._hold.engine
 
     @property
     def model_name(self) -> str:
@@ -139,8 +157,8 @@ class EmbeddedChatModel(EmbeddedCounting, BaseChatModel):
 
     def close(self) -> None:
         """Frees the model's memory, for all instances of the same settings; a later call loads it again."""
-        if self._engine is not None:
-            self._engine.close()
+        if self._hold.engine is not None:
+            self._hold.engine.close()
 
     def manifest(self) -> dict[str, Any]:
         """What a trace must say to be reproducible: engine, weights, sizes, sampling, template."""
@@ -296,7 +314,7 @@ class EmbeddedChatModel(EmbeddedCounting, BaseChatModel):
 
     async def _aengine(self) -> EmbeddedEngine:
         """Finding the weights may download and hash; that is not done on the event loop."""
-        if self._engine is None:
+        if self._hold.engine is None:
             await asyncio.to_thread(getattr, self, "engine")
         return self.engine
 
@@ -305,6 +323,9 @@ class EmbeddedChatModel(EmbeddedCounting, BaseChatModel):
         params["ls_provider"] = PROVIDER
         params["ls_model_name"] = str(kwargs.get("model") or self.model_name)
         return params
+
+    def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None]) -> dict[str, Any]:
+        return combined_outputs(llm_outputs)
 
     @property
     def _llm_type(self) -> str:

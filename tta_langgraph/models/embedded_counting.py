@@ -10,10 +10,10 @@ from typing import Any, Final
 from langchain_core.messages import BaseMessage
 from langchain_core.tools import BaseTool
 
-from tta_langgraph.models.counting_text import CountCache
-from tta_langgraph.models.embedded_engine import EmbeddedEngine, EngineSettings, load_xllamacpp
-from tta_langgraph.models.embedded_wire import request_body
+from tta_langgraph.models.embedded_engine import EmbeddedEngine, EngineHold, EngineSettings, load_xllamacpp
+from tta_langgraph.models.embedded_wire import PROVIDER, request_body
 from tta_langgraph.models.gguf_header import read_gguf_header
+from tta_langgraph.models.history import encoded
 from tta_langgraph.models.json_schema import openai_tool
 from tta_langgraph.models.weights import file_sha256
 
@@ -21,7 +21,7 @@ from tta_langgraph.models.weights import file_sha256
 class EmbeddedCounting:
     """The counting half of `EmbeddedChatModel`: everything asks the engine's own tokenizer and chat template."""
 
-    _counts: CountCache
+    _hold: EngineHold
     _aengine: Callable[[], Awaitable[EmbeddedEngine]]
 
     @property
@@ -37,7 +37,7 @@ class EmbeddedCounting:
             **kwargs: what the call will get (`tools` and `response_format` can change the prompt).
         """
         body, key = _count_request(messages, kwargs)
-        return self._counts.get(key, lambda: int(self.engine.post(_ROUTE, body)["input_tokens"]))
+        return self._hold.counts.get(key, lambda: int(self.engine.post(_ROUTE, body)["input_tokens"]))
 
     async def acount_prompt_tokens(self, messages: Sequence[BaseMessage], **kwargs: Any) -> int:
         """`count_prompt_tokens` for an event loop."""
@@ -47,14 +47,15 @@ class EmbeddedCounting:
             engine = await self._aengine()
             return int((await engine.apost(_ROUTE, body))["input_tokens"])
 
-        return await self._counts.aget(key, ask)
+        return await self._hold.counts.aget(key, ask)
 
     def count_text(self, text: str) -> int:
         """Length of a text (tokens), by the model's own tokenizer; remembered."""
-        return self._counts.get(f"text\0{text}", lambda: len(self.get_token_ids(text)))
+        return self._hold.counts.get(f"text\0{text}", lambda: len(self.get_token_ids(text)))
 
     def get_token_ids(self, text: str) -> list[int]:
         """The model's own tokens of a text."""
+        encoded(text, where=PROVIDER)
         return list(self.engine.post("/tokenize", {"content": text})["tokens"])
 
     def get_num_tokens(self, text: str) -> int:

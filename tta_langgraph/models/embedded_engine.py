@@ -24,6 +24,7 @@ from typing import Any, Final, TypeVar
 import httpx
 
 from tta_langgraph.errors import ModelError
+from tta_langgraph.models.counting_text import CountCache
 from tta_langgraph.models.embedded_limits import Deadline
 from tta_langgraph.models.errors import ContextOverflowError, ModelTimeoutError, WeightsError
 
@@ -251,6 +252,21 @@ class EmbeddedEngine:
                 where=self.name,
                 remedy="It was closed while a request was running, or it ran out of memory",
             ) from error
+
+
+class EngineHold:
+    """What one model has of its engine: the engine itself and the counts it gave. A copy or a pickle holds nothing."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        """Held while the engine is looked for."""
+        self.engine: EmbeddedEngine | None = None
+        """The engine, once it was needed."""
+        self.counts = CountCache()
+        """Token counts by content."""
+
+    def __reduce__(self) -> tuple[type[EngineHold], tuple[()]]:
+        return type(self), ()
 
 
 def shared_engine(settings: EngineSettings) -> EmbeddedEngine:

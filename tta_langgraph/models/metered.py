@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
 from functools import cached_property, partial
-from typing import Any, cast, get_args
+from typing import Any, Self, cast, get_args
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
@@ -151,6 +151,12 @@ class BudgetedChatModel(BaseChatModel):
         """Admits and charges the calls."""
         return Meter(self.inner, self.max_completion_tokens, self.retries, self.pools, self.lost, self.unreported)
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As pydantic's; the copy is metered by its own settings."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("meter", None)
+        return copied
+
     @property
     def name_in_prices(self) -> str:
         """The model's name as prices, counters and traces know it."""
@@ -165,6 +171,9 @@ class BudgetedChatModel(BaseChatModel):
     @property
     def _llm_type(self) -> str:
         return self.inner._llm_type
+
+    def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None]) -> dict[str, Any]:
+        return self.inner._combine_llm_outputs(llm_outputs)
 
     @property
     def _identifying_params(self) -> Mapping[str, Any]:

@@ -31,6 +31,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 from tta_langgraph.errors import ModelError
 from tta_langgraph.models.errors import ContextOverflowError
 from tta_langgraph.models.json_schema import openai_tool
+from tta_langgraph.models.llm_output import combined_outputs
 from tta_langgraph.models.structured import Method, structured_output
 from tta_langgraph.models.tool_choice import choice_of
 from tta_langgraph.models.vllm_bridge import aoutputs, outputs, wait
@@ -250,6 +251,9 @@ class ChatVLLM(BaseChatModel):
         return structured_output(self, schema, method=method, include_raw=include_raw)
 
     # --- LangChain's side -------------------------------------------------------------------------------------
+
+    def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None]) -> dict[str, Any]:
+        return combined_outputs(llm_outputs)
 
     @property
     def _llm_type(self) -> str:
