@@ -209,9 +209,27 @@ def test_an_engine_left_open_is_shut_down_when_the_program_ends(tmp_path: Path) 
     assert done.stdout.split() == ["answered", "shut", "down"], done.stderr
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_ends_without_a_word_about_the_engine(tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(PROGRAM + FORK)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=90, check=False)
+    assert done.stdout.split() == ["answered", "child", "0", "shut", "down"], done.stderr
+    assert "Error" not in done.stderr
+
+
+FORK = """
+import os, sys
+
+child = os.fork()
+if child == 0:
+    sys.exit(0)
+print("child", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
 PATIENCE = 60.0
 PROGRAM = """
 import time
+from types import SimpleNamespace
 from tta_langgraph.models.vllm_engine import Engine
 from tta_langgraph.models.vllm_lease import EngineLease
 
@@ -222,6 +240,8 @@ class StandIn:
         import multiprocessing  # as late as vLLM does; at the end Python waits for such a process
         self.worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(3600,))
         self.worker.start()
+        manager = SimpleNamespace(processes=[self.worker])
+        self.engine_core = SimpleNamespace(resources=SimpleNamespace(engine_manager=manager))
 
     def get_tokenizer(self): return None
 
@@ -233,6 +253,7 @@ class StandIn:
 async def start(self): return StandIn()
 
 Engine._start = start
-EngineLease("m", {}).engine()
+lease = EngineLease("m", {})
+lease.engine()
 print("answered", flush=True)
 """

