@@ -49,9 +49,9 @@ class SafetyMargin:
 
         Args:
             estimated: tokens by the counter.
-            reported: tokens by the server; 0 or less is ignored.
+            reported: tokens by the server; 0 or less is ignored, and so is what no prompt of this length can be.
         """
-        if estimated <= 0 or reported <= 0:
+        if estimated <= 0 or reported <= 0 or absurd(reported, estimated):
             return
         with self._lock:
             self.observations += 1
@@ -77,6 +77,22 @@ class SafetyMargin:
         }
 
 
+def absurd(reported: int, estimated: int) -> bool:
+    """Whether a server's figure cannot be that of one prompt: a sum over its lifetime, say, or an overflow.
+
+    One such report believed would make every later call look too large for any budget.
+
+    Args:
+        reported: tokens by the server.
+        estimated: tokens by the counter; hidden instructions and pictures may add a lot to them.
+    """
+    return reported > _ABSURD * (estimated + _HIDDEN)
+
+
+_ABSURD = 20
+"""Times the estimate, with what may be hidden, that no tokenizer can need."""
+_HIDDEN = 5_000
+"""Tokens of instructions that a server may add on its own."""
 _SHORT = 64
 """Prompts below this many tokens say more about the template than about the tokenizer."""
 _LOWEST = 0.5

@@ -44,7 +44,7 @@ def chat_openai_server(
 
     Raises:
         ModelError: langchain-openai is missing, the server cannot be reached, it is no model server (a web page, a
-            wrong path, a missing key), or it does not serve this model.
+            wrong path, a missing key), it does not serve this model, or an option is refused.
 
     Example:
         >>> model = chat_openai_server("http://localhost:8000", "my-model", check=False)  # doctest: +SKIP
@@ -56,6 +56,9 @@ def chat_openai_server(
             "a model server needs the package langchain-openai",
             remedy="Install the extra: pip install 'tta-langgraph[openai]'",
         ) from error
+    for name, seconds in (("timeout", timeout), ("connect_timeout", connect_timeout)):
+        if not isinstance(seconds, int | float) or not seconds > 0:
+            raise ModelError(f"{name} is {seconds!r}", where="chat_openai_server", remedy="Give seconds above 0")
     address = normalised(base_url)
     key = api_key or os.environ.get("OPENAI_API_KEY") or _NO_KEY
     if check:
@@ -68,20 +71,27 @@ def chat_openai_server(
     if local:  # a proxy of the environment must not swallow requests to this machine
         clients["http_client"] = httpx.Client(timeout=patience, trust_env=False)
         clients["http_async_client"] = httpx.AsyncClient(timeout=patience, trust_env=False)
-    return ChatOpenAI(
-        base_url=address,
-        model=model,
-        api_key=key,
-        timeout=patience,
-        **{
-            "max_retries": 0,
-            "stream_usage": True,
-            "extra_body": dict(extra_body) if extra_body else None,
-            "use_responses_api": False,
-            **clients,
-            **options,
-        },
-    )
+    try:
+        return ChatOpenAI(
+            base_url=address,
+            model=model,
+            api_key=key,
+            timeout=patience,
+            **{
+                "max_retries": 0,
+                "stream_usage": True,
+                "extra_body": dict(extra_body) if extra_body else None,
+                "use_responses_api": False,
+                **clients,
+                **options,
+            },
+        )
+    except (TypeError, ValueError) as error:  # pydantic's errors are ValueErrors
+        raise ModelError(
+            f"ChatOpenAI refused an option: {' '.join(str(error).split()):.300}",
+            where="chat_openai_server",
+            remedy="Correct the option it names; extra_body is a mapping",
+        ) from error
 
 
 def served_models(base_url: str, *, api_key: str | None = None, timeout: float = 5.0) -> list[dict[str, Any]]:
@@ -124,8 +134,14 @@ def normalised(base_url: str) -> str:
     Raises:
         ModelError: this is no address.
     """
-    parts = urlsplit(base_url if "://" in base_url else f"http://{base_url}")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(base_url if "://" in base_url else f"http://{base_url}")
+        _ = parts.port  # looked at here, where the error can still name the address
+    except (TypeError, ValueError) as error:
+        raise ModelError(
+            f"{base_url!r} is not the address of a model server ({error})", remedy="Write it as http://host:8000/v1"
+        ) from error
+    if parts.scheme not in ("http", "https") or not (parts.hostname or "").strip() or " " in parts.netloc:
         raise ModelError(f"{base_url!r} is not the address of a model server", remedy="Write it as http://host:8000/v1")
     path = parts.path.rstrip("/")
     for tail in _PASTED:

@@ -12,6 +12,7 @@ from langchain_core.messages import BaseMessage
 
 from tta_langgraph.models.counting import SafetyMargin, TokenCounter, counter_for, margin_for
 from tta_langgraph.models.counting_server import ServerCounter
+from tta_langgraph.models.history import encoded
 from tta_langgraph.threads import in_thread
 
 SLOW = 0.001
@@ -53,11 +54,17 @@ class PromptCounter:
         self._pace: float | None = None
 
     def count(self, messages: Sequence[BaseMessage], **kwargs: Any) -> Counted:
-        """Counts a prompt before the call; nothing is generated."""
+        """Counts a prompt before the call; nothing is generated.
+
+        Raises:
+            UnsendableError: a text that no model can be sent.
+        """
+        self._check(messages)
         return self._counted(self.counter.count_messages(messages, **kwargs))
 
     async def acount(self, messages: Sequence[BaseMessage], **kwargs: Any) -> Counted:
         """Twin of `count`; what takes long is counted in a thread."""
+        self._check(messages)
         size = sum(len(message.content) for message in messages) + 1_000 * len(kwargs)
         if self.is_quick(size):
             return self._counted(self._timed(size, messages, kwargs))
@@ -66,6 +73,11 @@ class PromptCounter:
     def is_quick(self, size: int) -> bool:
         """Whether an event loop may wait for the count of so many characters: never for a server's."""
         return not self.over_network and self._pace is not None and self._pace * (size + _OVERHEAD) < SLOW
+
+    def _check(self, messages: Sequence[BaseMessage]) -> None:
+        # Clients of servers would find it out after the call was admitted, when it may have cost something.
+        for message in messages:
+            encoded(message.text, where=type(self._model).__name__)
 
     def _timed(self, size: int, messages: Sequence[BaseMessage], kwargs: dict[str, Any]) -> int:
         begun = time.perf_counter()

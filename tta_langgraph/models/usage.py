@@ -10,6 +10,8 @@ from typing import Any
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 
+from tta_langgraph.models.counting_margin import absurd
+
 SUSPICIOUS = 0.75
 """Reported completion tokens below this share of an exact count of what came back are not believed."""
 VERY_SUSPICIOUS = 0.5
@@ -20,6 +22,10 @@ SLACK = 4
 
 LONGEST_TOKEN = 16
 """Characters per token that hardly any answer reaches; four is usual."""
+
+
+MOST_WRITTEN = 10_000_000
+"""Tokens that no single request writes, thoughts and choices included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +78,16 @@ def consumed(
 def believable(reported: Consumed, text: str, prompt: int) -> Consumed | None:
     """A server's report, its prompt replaced by our count where it names none; None where it says nothing.
 
-    Gateways that do not know the usage fill in zeros.
+    Gateways that do not know the usage fill in zeros, and broken ones what no request can have used.
 
     Args:
         reported: what the server said.
         text: everything that it wrote.
         prompt: prompt tokens as counted before the call.
     """
-    written_none = reported.completion < 0 or (reported.completion == 0 and text.strip() != "")
-    if reported.prompt > 0:
+    impossible = reported.completion < 0 or reported.completion > MOST_WRITTEN
+    written_none = impossible or (reported.completion == 0 and text.strip() != "")
+    if reported.prompt > 0 and not absurd(reported.prompt, prompt):
         return replace(reported, completion=0) if written_none else reported
     if written_none:
         return None
@@ -104,8 +111,16 @@ def _doubt(reported: Consumed, counted: int) -> str:
 
 def from_metadata(usage: Mapping[str, Any]) -> Consumed:
     """Reads LangChain's `usage_metadata`."""
-    cached = (usage.get("input_token_details") or {}).get("cache_read") or 0
-    return Consumed(int(usage.get("input_tokens") or 0), int(usage.get("output_tokens") or 0), int(cached))
+    cached = (usage.get("input_token_details") or {}).get("cache_read")
+    return Consumed(_tokens(usage.get("input_tokens")), _tokens(usage.get("output_tokens")), max(0, _tokens(cached)))
+
+
+def _tokens(value: object) -> int:
+    """A figure of a server; -1, which nobody believes, for what is no number."""
+    try:
+        return int(value or 0)  # type: ignore[call-overload, no-any-return]
+    except (TypeError, ValueError, OverflowError):
+        return -1
 
 
 def written(message: BaseMessage) -> str:
@@ -136,8 +151,8 @@ def _reported(result: ChatResult) -> Consumed | None:
     usage = (output.get("token_usage") or output.get("usage")) if output else None
     if usage is not None and isinstance(usage, Mapping) and usage.get("completion_tokens") is not None:
         details = usage.get("prompt_tokens_details") or {}
-        cached = int((details.get("cached_tokens") or 0) if isinstance(details, Mapping) else 0)
-        return Consumed(int(usage.get("prompt_tokens") or 0), int(usage["completion_tokens"]), cached)
+        cached = _tokens(details.get("cached_tokens") if isinstance(details, Mapping) else 0)
+        return Consumed(_tokens(usage.get("prompt_tokens")), _tokens(usage["completion_tokens"]), max(0, cached))
     if len(result.generations) == 1:
         metadata = getattr(result.generations[0].message, "usage_metadata", None)
         return from_metadata(metadata) if metadata else None
