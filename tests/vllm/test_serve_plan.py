@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -124,3 +125,25 @@ def test_a_server_that_never_answers_is_stopped(tmp_path: Path) -> None:
 def test_metrics_of_something_that_is_no_server_are_a_clear_error() -> None:
     with pytest.raises(ModelError, match="no metrics"):
         server_metrics("http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize(
+    ("mistake", "said"),
+    [
+        ({"port": 0}, "port is 0.*65535"),
+        ({"port": 70_000}, "port is 70000"),
+        ({"max_model_len": -5}, "max_model_len is -5"),
+        ({"max_num_seqs": 0}, "max_num_seqs is 0"),
+        ({"tensor_parallel": 0}, "tensor_parallel is 0"),
+        ({"data_parallel": -1}, "data_parallel is -1"),
+        ({"device": "gpu"}, "unknown device 'gpu'.*auto, cpu, cuda"),
+        ({"name": ""}, "name of the model is empty"),
+        ({"model": " "}, "name of the model is empty"),
+        ({"extra_args": "--seed 1"}, r"one text.*\['--seed', '1'\]"),
+        ({"extra_args": ["--model", "other"]}, "first argument of `tta serve`"),
+    ],
+    ids=str,
+)
+def test_a_mistaken_argument_is_named_before_anything_is_fetched(mistake: dict[str, Any], said: str) -> None:
+    with pytest.raises(ModelError, match=said):
+        plan_server(**{"model": "smollm2-135m", "fetch": False, **mistake})

@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Literal, get_args
 
 import httpx
 
@@ -133,8 +133,19 @@ def plan_server(
         fetch: False: only look at the plan; weights that would be fetched or converted are named, not touched.
 
     Raises:
-        ModelError: no vLLM is installed, the weights cannot be had, or `extra_args` say what an argument here says.
+        ModelError: an argument that cannot be right, no vLLM is installed, the weights cannot be had, or `extra_args`
+            say what an argument here says.
     """
+    if not model.strip() or name == "":
+        raise ModelError("the name of the model is empty", where="plan_server", remedy=f"Name one, such as {_SUCH_AS}")
+    if not 1 <= port <= _LAST_PORT:
+        raise ModelError(f"port is {port}", where="plan_server", remedy=f"Choose one from 1 to {_LAST_PORT}")
+    sizes = {"max_model_len": max_model_len, "max_num_seqs": max_num_seqs}
+    for size, value in {**sizes, "tensor_parallel": tensor_parallel, "data_parallel": data_parallel}.items():
+        if value is not None and value < 1:
+            raise ModelError(f"{size} is {value}", where="plan_server", remedy="Give at least 1")
+    if device not in get_args(Device):
+        raise ModelError(f"unknown device {device!r}", where="plan_server", remedy=f"Use {_DEVICES}")
     cpu = _on_cpu(device)
     host = host.strip("[]")
     _refuse_second_word(extra_args)
@@ -307,6 +318,8 @@ def _on_cpu(device: Device) -> bool:
 
 
 def _refuse_second_word(extra_args: Sequence[str]) -> None:
+    if isinstance(extra_args, str):
+        raise ModelError("extra_args is one text", where="extra_args", remedy=f"Give a list: {shlex.split(extra_args)}")
     for argument in extra_args:
         name = argument.partition("=")[0].replace("_", "-")
         if name in _OURS:
@@ -352,6 +365,7 @@ def _tail(log: Path | None) -> str:
 
 
 _OURS = {
+    "--model": "`model` (the first argument of `tta serve`)",
     "--host": "`host` (`--host` of `tta serve`, before the `--`)",
     "--port": "`port` (`--port` of `tta serve`, before the `--`)",
     "--served-model-name": "`name` (`--name` of `tta serve`, before the `--`)",
@@ -359,5 +373,8 @@ _OURS = {
 """Arguments of vLLM that have a parameter here, which what we tell clients is made of."""
 _CPU_ENTRY = "vllm.entrypoints.openai.api_server"
 _GPU_ENTRY = "vllm.entrypoints.cli.main"
+_DEVICES = ", ".join(get_args(Device))
+_LAST_PORT = 65535
 _STOP_SECONDS = 30.0
+_SUCH_AS = "Qwen/Qwen2.5-Coder-7B-Instruct"
 _TAIL_LINES = 15
