@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from tta_langgraph import Budget, budget_scope, budgeted
 from tta_langgraph.errors import ModelError
 from tta_langgraph.models.counting_margin import SafetyMargin
+from tta_langgraph.models.embedded_engine import EmbeddedEngine, EngineSettings
 from tta_langgraph.models.errors import UnsendableError
 from tta_langgraph.models.openai_compatible import chat_openai_server
 from tta_langgraph.models.usage import consumed
@@ -85,3 +87,17 @@ def test_a_mistyped_address_is_said_to_be_one(address: Any) -> None:
 def test_a_wrong_option_is_named(options: dict[str, Any]) -> None:
     with pytest.raises(ModelError, match=next(iter(options))):
         chat_openai_server("http://localhost:1/v1", "m", check=False, **options)
+
+
+def test_a_password_in_an_address_is_not_shown() -> None:
+    with pytest.raises(ModelError, match=r"127\.0\.0\.1:9") as caught:
+        chat_openai_server("http://me:secret@127.0.0.1:9/v1")
+    assert "secret" not in str(caught.value)
+
+
+def test_samples_that_fill_the_window_together_are_told_what_to_lower() -> None:
+    settings = EngineSettings(path=Path("m.gguf"), context=512, parallel=4, threads=None)
+    refusal = EmbeddedEngine(settings)._refusal({"message": "Context size has been exceeded.", "type": "server_error"})
+    assert "512 tokens" in str(refusal)
+    assert "max_tokens or n" in str(refusal)
+    assert not getattr(refusal, "nothing_sent", False)  # work was done, and is charged

@@ -231,6 +231,11 @@ class EmbeddedEngine:
         if kind == "exceed_context_size_error":
             return ContextOverflowError(error.get("n_prompt_tokens"), error.get("n_ctx"), self.name)
         remedy = "Check the arguments of the call" if kind == "invalid_request_error" else None
+        if _FULL in message.lower():  # after work was done, so this is no ContextOverflowError, which costs nothing
+            remedy = (
+                f"All samples of all calls at one time share a window of {self.settings.context:,} tokens: "
+                "raise `context`, or lower max_tokens or n"
+            )
         return ModelError(f"the engine refused: {message}", where=self.name, remedy=remedy)
 
     def _late(self, timeout: float | None) -> ModelTimeoutError:
@@ -363,6 +368,7 @@ def _close_all() -> None:
             engine.close()
 
 
+_FULL: Final = "context size has been exceeded"
 _CHAT: Final = "/v1/chat/completions"
 _QUICK: Final = 30.0
 # Streams and counting calls hold a thread each; a count must not wait behind generations.

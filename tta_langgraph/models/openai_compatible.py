@@ -106,7 +106,7 @@ def served_models(base_url: str, *, api_key: str | None = None, timeout: float =
         ModelError: it cannot be reached, or answers with something else.
     """
     address = normalised(base_url)
-    url = f"{address}/models"
+    url, shown = f"{address}/models", _without_password(f"{address}/models")
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     try:
         with httpx.Client(
@@ -116,16 +116,16 @@ def served_models(base_url: str, *, api_key: str | None = None, timeout: float =
     except httpx.TimeoutException as error:
         raise ModelError(
             f"the model server did not answer within {timeout:g} s",
-            where=url,
+            where=shown,
             remedy="Check the address, or give it more time: a large model takes minutes to load",
         ) from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ModelError(
             f"the model server cannot be reached: {error}",
-            where=url,
+            where=shown,
             remedy="Check the address and that the server runs (`tta serve MODEL` starts one)",
         ) from error
-    return _listed(reply, url)
+    return _listed(reply, shown)
 
 
 def normalised(base_url: str) -> str:
@@ -154,15 +154,22 @@ def _served_model(address: str, model: str | None, key: str, timeout: float) -> 
     if model in offered:
         return str(model)
     names = ", ".join(repr(name) for name in offered) or "none"
+    shown = _without_password(address)
     if model is not None:
-        raise ModelError(f"the server does not serve {model!r}", where=address, remedy=f"It serves: {names}")
+        raise ModelError(f"the server does not serve {model!r}", where=shown, remedy=f"It serves: {names}")
     if len(offered) != 1:
         raise ModelError(
             f"the server offers {len(offered)} models, so one must be named",
-            where=address,
+            where=shown,
             remedy=f"It serves: {names}",
         )
     return offered[0]
+
+
+def _without_password(url: str) -> str:
+    """The address as errors show it: logs are read by others."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _listed(reply: httpx.Response, url: str) -> list[dict[str, Any]]:
