@@ -50,7 +50,7 @@ class _Meter:
     def __init__(self, ledger: Ledger, source: str = "agent") -> None:
         self._ledger = ledger
         self._source = source
-        self._journal = Journal.of(running_config(), ledger.episode)
+        self._journal = Journal.of(running_config())
         self._margin = 1.0
         self._open: dict[UUID, tuple[Reservation, float]] = {}
 
@@ -184,7 +184,7 @@ class ForeignMeter(_Meter, BaseCallbackHandler):
 
     def _write(self, charge: Charge | None) -> None:
         if charge is not None and self._journal is not None:
-            self._journal.closed(charge)
+            self._journal.closed(charge, self._ledger)
 
 
 class AsyncForeignMeter(_Meter, AsyncCallbackHandler):
@@ -240,7 +240,7 @@ class AsyncForeignMeter(_Meter, AsyncCallbackHandler):
 
     async def _write(self, charge: Charge | None) -> None:
         if charge is not None and self._journal is not None:
-            await self._at_home(self._journal.aclosed(charge))
+            await self._at_home(self._journal.aclosed(charge, self._ledger))
 
     async def _at_home(self, writing: Coroutine[Any, Any, None]) -> None:
         if asyncio.get_running_loop() is self._home:

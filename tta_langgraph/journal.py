@@ -7,20 +7,25 @@ state survives, and needs no further store. Entries are plain dictionaries: ever
 A call that is open in the journal and was never closed is charged in full on resume: nobody knows how far it came.
 Every invocation of the graph reads the journal before its first call, for another process may have worked on the thread
 since this one last did.
+
+A call is filed under its own episode and those around it. A scope in a node begins a new episode when the node runs
+again, so that of the killed call only the episodes around it will ever ask; and an inner graph on a thread of its own
+has another checkpointer than the graph around it, or none that lasts, so the call is written down in each.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 
 from tta_langgraph.budget import Charge
+from tta_langgraph.enclosing import innermost, tasks_around
 from tta_langgraph.journal_past import CHANNEL, Past
 from tta_langgraph.journal_saver import SaverAccess, Unreachable, on_event_loop
 from tta_langgraph.ledger import Ledger, Reservation
@@ -41,14 +46,25 @@ class Journal:
     """The graph's own."""
     config: Mapping[str, Any]
     """Address of the root checkpoint: thread, empty namespace, checkpoint id."""
-    episode: str
-    """Only entries of this episode are read back."""
     run: object | None = None
     """LangGraph's own object for this invocation of the root graph; a resume has another."""
+    around: Journal | None = None
+    """A further place, where graphs inside or around this one keep theirs elsewhere."""
 
     @classmethod
-    def of(cls, config: Mapping[str, Any] | None, episode: str) -> Journal | None:
-        """The journal of the running graph; None where nothing outlives the process."""
+    def of(cls, config: Mapping[str, Any] | None) -> Journal | None:
+        """The journal of the running graph and those around it; None where nothing outlives the process."""
+        journal = cls._of_graph(config)
+        task = tasks_around(config) if innermost.get() is not None else None
+        while task is not None:
+            outer = cls._of_graph(task.config)
+            if outer is not None and (journal is None or not journal._covers(outer)):
+                journal = replace(outer, around=journal)
+            task = task.outer
+        return journal
+
+    @classmethod
+    def _of_graph(cls, config: Mapping[str, Any] | None) -> Journal | None:
         configurable = (config or {}).get("configurable", {})
         checkpointer = configurable.get("__pregel_checkpointer")
         if not isinstance(checkpointer, BaseCheckpointSaver) or isinstance(checkpointer, InMemorySaver):
@@ -58,20 +74,22 @@ class Journal:
         if root is None or thread is None:
             return None
         address = {"configurable": {"thread_id": thread, "checkpoint_ns": "", "checkpoint_id": root}}
-        return cls(checkpointer, address, episode, getattr(configurable.get("__pregel_runtime"), "control", None))
+        return cls(checkpointer, address, getattr(configurable.get("__pregel_runtime"), "control", None))
 
     def opened(self, reservation: Reservation) -> None:
         """Writes an open reservation down, before the call is made."""
-        self._note_own(reservation)
-        self._write(self._open(reservation), f"{reservation.id}:open")
+        _note_own(reservation)
+        for place in self._places():
+            place._write(_open(reservation), f"{reservation.id}:open")
 
-    def closed(self, charge: Charge) -> None:
+    def closed(self, charge: Charge, ledger: Ledger) -> None:
         """Writes down what the call consumed; to repeat it is harmless."""
-        self._write(self._closed(charge), f"{charge.id}:closed")
+        for place in self._places():
+            place._write(_entry("closed", charge, ledger), f"{charge.id}:closed")
 
-    def recover(self) -> list[Charge]:
-        """The charges that other processes made and no stored state need know of."""
-        past = Past(self.episode, self.config)
+    def recover(self, episode: str) -> list[Charge]:
+        """The charges of an episode that other processes made and no stored state need know of."""
+        past = Past(episode, self.config)
         while (address := past.next) is not None:
             past.take(self._saver.call("get_tuple", address))
         return past.charges
@@ -80,12 +98,17 @@ class Journal:
         """Takes over, before a ledger's first call in an invocation, what others charged; again if that fails.
 
         Sister calls wait until it is known. Only a sync call on an event loop does not: the loop may be the one that
-        reads.
+        reads. What others charged to the ledgers around is taken over there.
         """
+        for each in _with_ancestors(ledger):
+            for place in self._places():
+                place._recover_once(each)
+
+    def _recover_once(self, ledger: Ledger) -> None:
         if not self._known(ledger) and ledger.recovering.acquire(blocking=not on_event_loop()):
             try:
                 if not self._known(ledger):
-                    self._take_over(self.recover(), ledger)
+                    self._take_over(self.recover(ledger.episode), ledger)
             except Unreachable as why:
                 self._saver.warn(why)
             finally:
@@ -93,34 +116,51 @@ class Journal:
 
     async def aopened(self, reservation: Reservation) -> None:
         """Twin of `opened`."""
-        self._note_own(reservation)
-        await self._awrite(self._open(reservation), f"{reservation.id}:open")
+        _note_own(reservation)
+        for place in self._places():
+            await place._awrite(_open(reservation), f"{reservation.id}:open")
 
-    async def aclosed(self, charge: Charge) -> None:
+    async def aclosed(self, charge: Charge, ledger: Ledger) -> None:
         """Twin of `closed`."""
-        await self._awrite(self._closed(charge), f"{charge.id}:closed")
+        for place in self._places():
+            await place._awrite(_entry("closed", charge, ledger), f"{charge.id}:closed")
 
-    async def arecover(self) -> list[Charge]:
+    async def arecover(self, episode: str) -> list[Charge]:
         """Twin of `recover`."""
-        past = Past(self.episode, self.config)
+        past = Past(episode, self.config)
         while (address := past.next) is not None:
             past.take(await self._saver.acall("get_tuple", address))
         return past.charges
 
     async def arecover_once(self, ledger: Ledger) -> None:
         """Twin of `recover_once`."""
+        for each in _with_ancestors(ledger):
+            for place in self._places():
+                await place._arecover_once(each)
+
+    async def _arecover_once(self, ledger: Ledger) -> None:
         while not self._known(ledger):
             if not ledger.recovering.acquire(blocking=False):
                 await asyncio.sleep(_RECOVERY_POLL)
                 continue
             try:
                 if not self._known(ledger):
-                    self._take_over(await self.arecover(), ledger)
+                    self._take_over(await self.arecover(ledger.episode), ledger)
             except Unreachable as why:
                 self._saver.warn(why)
                 return
             finally:
                 ledger.recovering.release()
+
+    def _places(self) -> Iterator[Journal]:
+        place: Journal | None = self
+        while place is not None:
+            yield place
+            place = place.around
+
+    def _covers(self, other: Journal) -> bool:
+        """Whether one of the places is the other's: an inner graph usually shares the checkpointer and the root."""
+        return any(p.checkpointer is other.checkpointer and p.config == other.config for p in self._places())
 
     @property
     def _saver(self) -> SaverAccess:
@@ -138,15 +178,13 @@ class Journal:
         except Unreachable as why:
             self._saver.warn(why)
 
-    def _note_own(self, reservation: Reservation) -> None:
-        reservation.ledger.opened.add(reservation.id)
-
     def _known(self, ledger: Ledger) -> bool:
         return self._reader in ledger.recovered
 
     @property
     def _reader(self) -> object:
-        return self.run if self.run is not None else self.config["configurable"]["checkpoint_id"]
+        address = self.config["configurable"]
+        return (self.run if self.run is not None else address["checkpoint_id"]), address["thread_id"]
 
     def _take_over(self, charges: Iterable[Charge], ledger: Ledger) -> None:
         # Of the calls that this process opened it knows all: the charge, or that they are in flight or never began.
@@ -158,15 +196,31 @@ class Journal:
         while len(ledger.recovered) > _KEPT_READERS:
             del ledger.recovered[next(iter(ledger.recovered))]
 
-    def _open(self, reservation: Reservation) -> tuple[str, dict[str, Any]]:
-        charge = Charge(
-            id=reservation.id,
-            usage=reservation.bound,
-            source=reservation.request.source,
-            estimated=True,
-            note="killed while in flight: charged in full",
-        )
-        return CHANNEL, {"state": "open", "episode": self.episode, "charge": asdict(charge)}
 
-    def _closed(self, charge: Charge) -> tuple[str, dict[str, Any]]:
-        return CHANNEL, {"state": "closed", "episode": self.episode, "charge": asdict(charge)}
+def _with_ancestors(ledger: Ledger) -> Iterator[Ledger]:
+    """A ledger and those around it, each with its own ancestors around it."""
+    each: Ledger | None = ledger
+    while each is not None:
+        yield each
+        each = each.parent
+
+
+def _note_own(reservation: Reservation) -> None:
+    for ledger in reservation.ledger.lineage:
+        ledger.opened.add(reservation.id)
+
+
+def _open(reservation: Reservation) -> tuple[str, dict[str, Any]]:
+    charge = Charge(
+        id=reservation.id,
+        usage=reservation.bound,
+        source=reservation.request.source,
+        estimated=True,
+        note="killed while in flight: charged in full",
+    )
+    return _entry("open", charge, reservation.ledger)
+
+
+def _entry(state: str, charge: Charge, ledger: Ledger) -> tuple[str, dict[str, Any]]:
+    episodes = [each.episode for each in ledger.lineage]
+    return CHANNEL, {"state": state, "episodes": episodes, "charge": asdict(charge)}

@@ -80,7 +80,7 @@ class Past:
         """Adds what is written at one checkpoint; the ids."""
         here: set[str] = set()
         for _, channel, entry in saved.pending_writes or ():
-            if channel != CHANNEL or entry["episode"] != self._episode:
+            if channel != CHANNEL or self._episode not in entry["episodes"]:
                 continue
             fields = dict(entry["charge"])
             charge = Charge(**{**fields, "usage": Usage(**fields["usage"])})

@@ -24,21 +24,20 @@ def journal() -> Iterator[Journal]:
     with SqliteSaver.from_conn_string(":memory:") as saver:
         address: Any = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
         address = saver.put(address, empty_checkpoint(), {}, {})
-        yield Journal(saver, address, BudgetTracker.start(Budget(tokens=1_000)).episode)
+        yield Journal(saver, address)
 
 
 def killed_call(journal: Journal) -> str:
     """Sixty tokens that a dead process had reserved; the reservation's id."""
-    killed = ledger(journal).try_reserve(Request(prompt_tokens=10, completion_tokens=50, model_calls=1), object())
+    killed = ledger().try_reserve(Request(prompt_tokens=10, completion_tokens=50, model_calls=1), object())
     assert isinstance(killed, Reservation)
     journal.opened(killed)
     return killed.id
 
 
-def ledger(journal: Journal) -> Ledger:
+def ledger() -> Ledger:
     """The episode's account in a new process."""
-    tracker = BudgetTracker.start(Budget(tokens=1_000))
-    return Ledger(dataclasses.replace(tracker, episode=journal.episode))
+    return Ledger(dataclasses.replace(BudgetTracker.start(Budget(tokens=1_000)), episode="the one"))
 
 
 def test_a_killed_call_is_charged_even_if_the_first_look_at_the_journal_fails(
@@ -49,7 +48,7 @@ def test_a_killed_call_is_charged_even_if_the_first_look_at_the_journal_fails(
     def down(_: Any) -> None:
         raise ConnectionError("the database is down")
 
-    elsewhere = ledger(journal)
+    elsewhere = ledger()
     with monkeypatch.context() as broken, pytest.raises(ConnectionError):
         broken.setattr(journal.checkpointer, "get_tuple", down)
         journal.recover_once(elsewhere)
@@ -62,7 +61,7 @@ def test_no_call_is_admitted_before_the_killed_ones_are_known(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed_call(journal)
-    resumed, reading, go_on = ledger(journal), threading.Event(), threading.Event()
+    resumed, reading, go_on = ledger(), threading.Event(), threading.Event()
     read = journal.checkpointer.get_tuple
 
     def slowly(config: Any) -> Any:
@@ -93,7 +92,7 @@ async def test_a_sync_call_on_the_event_loop_does_not_wait_for_the_loop_itself(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed = killed_call(journal)
-    resumed, read = ledger(journal), journal.checkpointer.get_tuple
+    resumed, read = ledger(), journal.checkpointer.get_tuple
 
     async def slowly(config: Any) -> Any:
         journal.recover_once(resumed)  # what a sync call does that the loop comes to meanwhile
@@ -108,21 +107,21 @@ async def test_a_sync_call_on_the_event_loop_does_not_wait_for_the_loop_itself(
 
 
 async def test_a_call_that_was_turned_away_costs_elsewhere_what_it_cost_here(journal: Journal) -> None:
-    here = ledger(journal)
+    here = ledger()
     held = here.try_reserve(Request(prompt_tokens=10, completion_tokens=50, model_calls=1), object())
     assert isinstance(held, Reservation)
     journal.opened(held)
     charge = held.settle(Usage(model_calls=1), "failed: 503")
     assert charge is not None
-    journal.closed(charge)
-    await journal.aclosed(charge)  # again, and by the other way: harmless
-    elsewhere = ledger(journal)
+    journal.closed(charge, here)
+    await journal.aclosed(charge, here)  # again, and by the other way: harmless
+    elsewhere = ledger()
     journal.recover_once(elsewhere)
     assert elsewhere.charges == {held.id: charge}
 
 
 def test_a_call_that_was_written_down_and_never_began_is_no_killed_one_for_its_own_process(journal: Journal) -> None:
-    here = ledger(journal)
+    here = ledger()
     held = here.try_reserve(Request(prompt_tokens=10, completion_tokens=50, model_calls=1), object())
     assert isinstance(held, Reservation)
     journal.opened(held)

@@ -88,3 +88,24 @@ def test_the_wall_clock_goes_on_while_the_process_is_dead_and_the_active_clock_d
     assert wall["elapsed"] >= pause
     # Whatever the machine's speed, the active clock has not counted the pause.
     assert active["elapsed"] < time.time() - active["started"] - pause
+
+
+@pytest.mark.parametrize("nesting", ["own_budget", "part", "scope", "own_thread", "two_deep"])
+def test_a_call_killed_inside_a_nested_budget_is_charged_to_the_one_around_it(tmp_path: Path, nesting: str) -> None:
+    def run(mode: str) -> tuple[int, str]:
+        path = str(tmp_path / "checkpoints.sqlite")
+        found = subprocess.run(
+            [sys.executable, str(CHILD.with_name("crash_nested_child.py")), path, nesting, mode],
+            capture_output=True,
+            text=True,
+            env=STRICT,
+            timeout=120,
+            check=False,
+        )
+        return found.returncode, found.stdout
+
+    assert run("start")[0] == 9
+    code, out = run("resume")
+    assert code == 0
+    # Ten tokens each for the call before the kill and the two of the resume; prompt and cap for the killed one.
+    assert sorted(json.loads(out)) == [[10, False], [10, False], [10, False], [108, True]]

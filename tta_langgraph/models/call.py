@@ -100,7 +100,7 @@ class MeteredCall:
             final=options.final,
             source=source_of(options, config, name),
         )
-        journal = Journal.of(config, ledger.episode)
+        journal = Journal.of(config)
         leases = Leases(pools) if pools else None
         return cls(name, ledger, request, counted, price, config, tracker, journal, options.spent, leases)
 
@@ -243,12 +243,12 @@ class MeteredCall:
     def note(self, reservation: Reservation) -> None:
         """Notes in the journal what was charged, so that a resume elsewhere does not take the call for a killed one."""
         if self.journal is not None and (charge := self.ledger.charges.get(reservation.id)) is not None:
-            self.journal.closed(charge)
+            self.journal.closed(charge, self.ledger)
 
     async def anote(self, reservation: Reservation) -> None:
         """Twin of `note`."""
         if self.journal is not None and (charge := self.ledger.charges.get(reservation.id)) is not None:
-            await self.journal.aclosed(charge)
+            await self.journal.aclosed(charge, self.ledger)
 
     def _succeed(self, reservation: Reservation, used: Consumed | None, seconds: float) -> Usage:
         if used is None:
