@@ -7,6 +7,8 @@ is called; `metered.py` does that.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import math
 import threading
 from collections.abc import Mapping, Sequence
@@ -37,6 +39,8 @@ from tta_langgraph.pool import SharedPool
 from tta_langgraph.scope import invocation_of, save_to_state
 
 __all__ = ["MIN_COMPLETION", "CallOptions", "MeteredCall", "call_options", "current_source"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False, slots=True)
@@ -219,36 +223,63 @@ class MeteredCall:
     def succeed(self, reservation: Reservation, used: Consumed | None, seconds: float) -> Usage:
         """Settles what was consumed (None: nobody knows), and writes it to the journal and the graph's state."""
         usage = self._succeed(reservation, used, seconds)
-        self.pay(reservation)
-        self.note(reservation)
+        self.settled(reservation)
         return usage
 
     async def asucceed(self, reservation: Reservation, used: Consumed | None, seconds: float) -> Usage:
         """Twin of `succeed`."""
         usage = self._succeed(reservation, used, seconds)
-        await self.apay(reservation)
-        await self.anote(reservation)
+        await self.asettled(reservation)
         return usage
 
-    def pay(self, reservation: Reservation) -> None:
-        """Charges the shared pools what the episode was charged."""
+    def settled(self, reservation: Reservation) -> None:
+        """Charges the shared pools what the episode was charged, and notes it in the journal.
+
+        A resume elsewhere would take the call for a killed one without the note.
+        """
+        try:
+            self._pay(reservation)
+        finally:
+            self._note(reservation)
+
+    async def asettled(self, reservation: Reservation, *, wait: bool = True) -> None:
+        """Twin of `settled`; at the deadline it no longer waits for a slow pool.
+
+        Who is cancelled meanwhile, or was before (`wait=False`), does not wait for the journal; it is written all the
+        same, as long as the event loop goes on.
+        """
+        try:
+            await self._apay(reservation)
+            if wait:
+                await self._anote(reservation)
+            else:
+                self._note_later(reservation)
+        except asyncio.CancelledError:
+            self._note_later(reservation)
+            raise
+
+    def _pay(self, reservation: Reservation) -> None:
         if self.leases is not None and (charge := self.ledger.charges.get(reservation.id)) is not None:
             self.leases.settle(reservation, charge.usage)
 
-    async def apay(self, reservation: Reservation) -> None:
-        """Twin of `pay`; at the deadline it no longer waits for a slow pool."""
+    async def _apay(self, reservation: Reservation) -> None:
         if self.leases is not None and (charge := self.ledger.charges.get(reservation.id)) is not None:
             await self.leases.asettle(reservation, charge.usage, self.seconds_left)
 
-    def note(self, reservation: Reservation) -> None:
-        """Notes in the journal what was charged, so that a resume elsewhere does not take the call for a killed one."""
+    def _note(self, reservation: Reservation) -> None:
         if self.journal is not None and (charge := self.ledger.charges.get(reservation.id)) is not None:
             self.journal.closed(charge, self.ledger)
 
-    async def anote(self, reservation: Reservation) -> None:
-        """Twin of `note`."""
+    async def _anote(self, reservation: Reservation) -> None:
         if self.journal is not None and (charge := self.ledger.charges.get(reservation.id)) is not None:
             await self.journal.aclosed(charge, self.ledger)
+
+    def _note_later(self, reservation: Reservation) -> None:
+        if self.journal is not None and reservation.id in self.ledger.charges:
+            with contextlib.suppress(RuntimeError):  # thrown out by `close()` after its loop has ended
+                task = asyncio.get_running_loop().create_task(self._anote(reservation))
+                _notes.add(task)
+                task.add_done_callback(_noted)
 
     def _succeed(self, reservation: Reservation, used: Consumed | None, seconds: float) -> Usage:
         if used is None:
@@ -347,6 +378,16 @@ class MeteredCall:
     def _touch(self) -> None:
         if self.ledger.counts_activity:
             self.ledger.touch(invocation_of(self.config))
+
+
+_notes: set[asyncio.Task[None]] = set()
+"""Entries of cancelled calls that are being written; an event loop keeps no hold of its tasks."""
+
+
+def _noted(task: asyncio.Task[None]) -> None:
+    _notes.discard(task)
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.warning("the charge of a cancelled call could not be written to the journal: %s", error)
 
 
 def _arrive(future: asyncio.Future[None]) -> None:

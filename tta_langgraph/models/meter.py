@@ -202,7 +202,7 @@ class Meter:
             return read()
         except BaseException as error:
             call.fail(reservation, error, 0.0, began=True)  # the answer was written, whatever failed since
-            call.pay(reservation)
+            call.settled(reservation)
             raise
 
     async def aread(self, call: MeteredCall, reservation: Reservation, read: Read, size: int) -> Consumed | None:
@@ -219,7 +219,7 @@ class Meter:
             return None
         except BaseException as error:
             call.fail(reservation, error, 0.0, began=True)  # the answer was written, whatever failed since
-            await call.apay(reservation)
+            await call.asettled(reservation, wait=isinstance(error, Exception))
             raise
 
     def failed(
@@ -232,8 +232,7 @@ class Meter:
     ) -> None:
         """Charges a failed attempt; turns a timeout at the deadline into running out of seconds."""
         exceeded = self._charged(call, reservation, error, begun, received)
-        call.pay(reservation)
-        call.note(reservation)
+        call.settled(reservation)
         if exceeded is not None:
             raise exceeded from error
 
@@ -247,9 +246,7 @@ class Meter:
     ) -> None:
         """Twin of `failed`."""
         exceeded = self._charged(call, reservation, error, begun, received)
-        await call.apay(reservation)
-        if isinstance(error, Exception):  # who is cancelled does not wait for a database
-            await call.anote(reservation)
+        await call.asettled(reservation, wait=isinstance(error, Exception))
         if exceeded is not None:
             raise exceeded from error
 
