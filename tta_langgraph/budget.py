@@ -222,6 +222,8 @@ class BudgetTracker:
     """Episodes of the graphs in whose nodes this one runs; whatever it charges counts in them too."""
     cut: bool = False
     """Just cut from its parent, and given to no graph yet."""
+    report: bool = False
+    """Only what a node adds to the state of this very episode; it begins no episode in another's state."""
 
     def __post_init__(self) -> None:
         if not self.episode:
@@ -297,7 +299,8 @@ def merge_budget(left: BudgetTracker | None, right: Any) -> BudgetTracker:
     A plain `Budget` (or a mapping or number) starts a new episode. A tracker of the same episode is united with what is
     there. Of two episodes, one may run inside the other, as a sub-graph's does inside its caller's: it leaves its
     charges there and keeps its limits to itself. Otherwise the newer one stays: a sub-graph that remembers its last
-    turn is given the budget of this one.
+    turn is given the budget of this one. What a node reported to the state of its own run is dropped in any other:
+    LangGraph's node cache writes it there again, and what was spent then is not spent now.
 
     Raises:
         BudgetError: a smaller budget that was just cut (`nested`) is written into the state it was cut from.
@@ -306,6 +309,8 @@ def merge_budget(left: BudgetTracker | None, right: Any) -> BudgetTracker:
         if right is None:
             return left or BudgetTracker()
         return _entered(BudgetTracker.start(right))
+    if right.report and (left is None or right.episode != left.episode):
+        return left or BudgetTracker()
     if left is None or not left.episode:
         entered = _entered(right)
         return entered if left is None or not left.charges else entered.with_charges(left.charges)

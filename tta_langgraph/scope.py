@@ -291,7 +291,12 @@ def _send(ledger: Ledger, config: Mapping[str, Any], known: BudgetTracker | None
     active = own.activity() if own.counts_activity else {}
     if new or active:
         update = BudgetTracker(
-            episode=known.episode, budget=known.budget, started=known.started, charges=new, active=active
+            episode=known.episode,
+            budget=known.budget,
+            started=known.started,
+            charges=new,
+            active=active,
+            report=True,
         )
         send([(CHANNEL, update)])
 
