@@ -104,7 +104,9 @@ class _Meter:
             return None
         held, begun = found
         seconds = time.perf_counter() - begun
-        usage = _reported(response, seconds)
+        usage = None if (cached := _is_cached(response)) else _reported(response, seconds)
+        if cached:
+            return held.settle(Usage(), "answered from LangChain's cache")
         if usage is not None:
             # Estimates that were too low make the next ones higher.
             self._margin = max(self._margin, self._margin * usage.prompt_tokens / max(1, held.request.prompt_tokens))
@@ -257,6 +259,13 @@ class AsyncForeignMeter(_Meter, AsyncCallbackHandler):
 def _parts(message: BaseMessage) -> tuple[Any, ...]:
     """What of a message is sent."""
     return (message.content, *(message.tool_calls if isinstance(message, AIMessage) else ()))
+
+
+def _is_cached(response: LLMResult) -> bool:
+    """Whether LangChain's cache answered, and no model: it sets the cost of what it serves to zero."""
+    messages = [getattr(each, "message", None) for generations in response.generations for each in generations]
+    usages: list[Any] = [message.usage_metadata for message in messages if isinstance(message, AIMessage)]
+    return bool(usages) and all(usage is not None and usage.get("total_cost") == 0 for usage in usages)
 
 
 def _reported(response: LLMResult, seconds: float) -> Usage | None:

@@ -19,6 +19,7 @@ from tta_langgraph.budget import BudgetTracker
 from tta_langgraph.errors import BudgetExceededError
 from tta_langgraph.ledger import Ledger, Reservation
 from tta_langgraph.models.adapter import Adapter, without_client_retries
+from tta_langgraph.models.answer_cache import is_cut
 from tta_langgraph.models.asked import asked, granted
 from tta_langgraph.models.call import MeteredCall, current_source
 from tta_langgraph.models.failures import Retries, classify, is_timeout
@@ -195,6 +196,25 @@ class Meter:
             for generation in result.generations:
                 generation.message.response_metadata["usage_corrected"] = True
         return None if used.unreported and self.unreported == "reserve" else used
+
+    def cut_by_budget(
+        self, reservation: Reservation, kwargs: Mapping[str, Any], ends: Sequence[str | None], used: Consumed | None
+    ) -> bool:
+        """Whether an answer reached a cap that is ours and not what its caller or the model's configuration set.
+
+        Args:
+            reservation: what it was granted.
+            kwargs: the call's options.
+            ends: why each choice ended, in the client's own word.
+            used: what it consumed; where a client gives no reason, that has to tell.
+        """
+        adapter = self.adapter
+        wanted = asked(kwargs, adapter.name).cap or adapter.default_cap
+        if wanted is not None and reservation.completion_tokens >= wanted:
+            return False
+        if any(is_cut(end) for end in ends):
+            return True
+        return None in ends and (used is None or used.completion >= reservation.completion_tokens)
 
     def read(self, call: MeteredCall, reservation: Reservation, read: Read) -> Consumed | None:
         """Reads what was consumed; what cannot be read is charged in full, so that no reservation stays open."""

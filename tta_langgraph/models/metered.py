@@ -22,6 +22,7 @@ from langchain_core.runnables import Runnable, RunnableBinding
 from pydantic import ConfigDict
 
 from tta_langgraph.errors import ModelError
+from tta_langgraph.models.answer_cache import UncutAnswers, ends_of
 from tta_langgraph.models.call import MeteredCall
 from tta_langgraph.models.caller import inside
 from tta_langgraph.models.counting import counter_for
@@ -31,7 +32,9 @@ from tta_langgraph.models.reader import Direct, Reader
 from tta_langgraph.models.rebound import rebound
 from tta_langgraph.models.received import Received
 from tta_langgraph.models.sync_loop import run_in_background, stream_in_background
+from tta_langgraph.models.usage import Consumed
 from tta_langgraph.pool import SharedPool
+from tta_langgraph.reservation import Reservation
 from tta_langgraph.threads import bounded
 
 _TAKEN_OVER = (
@@ -196,6 +199,28 @@ class BudgetedChatModel(BaseChatModel):
         chain = self.inner.with_structured_output(schema, include_raw=include_raw, **kwargs)
         return cast(Runnable[LanguageModelInput, Any], rebound(chain, self.inner, self))
 
+    # -- LangChain's cache of answers ---------------------------------------------------------------------
+
+    def _generate_with_cache(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
+        return BaseChatModel._generate_with_cache(self._keeping_uncut(), messages, *args, **kwargs)
+
+    async def _agenerate_with_cache(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
+        return await BaseChatModel._agenerate_with_cache(self._keeping_uncut(), messages, *args, **kwargs)
+
+    def _keeping_uncut(self) -> BudgetedChatModel:
+        """This model for one call, whose answer is stored in LangChain's cache unless the budget cuts it."""
+        cache = UncutAnswers.of(self)
+        if cache is None:
+            return self
+        _ = self.meter  # shared with the copy
+        return self.model_copy(update={"cache": cache})
+
+    def _note_cut(
+        self, reservation: Reservation, kwargs: Mapping[str, Any], ends: Sequence[str | None], used: Consumed | None
+    ) -> None:
+        if isinstance(self.cache, UncutAnswers):
+            self.cache.cut = self.meter.cut_by_budget(reservation, kwargs, ends, used)
+
     # -- whole answers ------------------------------------------------------------------------------------
 
     def _generate(
@@ -230,6 +255,7 @@ class BudgetedChatModel(BaseChatModel):
                 continue
             used = meter.read(call, reservation, partial(meter.consumed, call, result, received))
             call.succeed(reservation, used, time.perf_counter() - begun)
+            self._note_cut(reservation, kwargs, ends_of(result), used)
             return result
 
     async def _agenerate(
@@ -267,6 +293,7 @@ class BudgetedChatModel(BaseChatModel):
             size = sum(len(generation.text) for generation in result.generations)
             used = await meter.aread(call, reservation, partial(meter.consumed, call, result, received), size)
             await call.asucceed(reservation, used, seconds)
+            self._note_cut(reservation, kwargs, ends_of(result), used)
             return result
 
     def _call(
@@ -333,6 +360,7 @@ class BudgetedChatModel(BaseChatModel):
                 continue
             used = meter.read(call, reservation, partial(meter.consumed, call, None, received))
             call.succeed(reservation, used, time.perf_counter() - begun)
+            self._note_cut(reservation, kwargs, [received.end], used)
             return
 
     def _chunks(
@@ -411,6 +439,7 @@ class BudgetedChatModel(BaseChatModel):
             size = received.characters
             used = await meter.aread(call, reservation, partial(meter.consumed, call, None, received), size)
             await call.asucceed(reservation, used, seconds)
+            self._note_cut(reservation, kwargs, [received.end], used)
             return
 
 

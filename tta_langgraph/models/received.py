@@ -17,6 +17,7 @@ from typing import Any
 from langchain_core.messages import AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk
 
+from tta_langgraph.models.answer_cache import end_of, is_cut
 from tta_langgraph.models.usage import Consumed, believable, from_metadata, too_few, written
 
 HIDDEN_AT_MOST = 16
@@ -103,6 +104,8 @@ class Received:
         """LangChain's usage metadata, once the server has sent it."""
         self.cut = False
         """The model was stopped at its cap."""
+        self.end: str | None = None
+        """Why it ended, in the client's own word."""
         self.events = 0
         """Chunks so far."""
         self.characters = 0
@@ -122,7 +125,8 @@ class Received:
         if self.keep:
             self.chunks.append(chunk)
         message = chunk.message
-        self.cut = self.cut or (chunk.generation_info or {}).get("finish_reason") == "length"
+        self.end = end_of(chunk.generation_info, message.response_metadata) or self.end
+        self.cut = is_cut(self.end)
         text = written(message)
         if isinstance(message, AIMessageChunk):
             text += "".join(part.get("args") or "" for part in message.tool_call_chunks)
