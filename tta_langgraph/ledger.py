@@ -102,7 +102,8 @@ class Ledger:
         """The same account with `parent` and its ancestors around it, for the calls that are made there.
 
         What is recorded is one; only whom a call draws on besides is another. What was spent before does not count in
-        ancestors that were opened since.
+        ancestors that were opened since. An account may be under several parents at a time: what this gives is a view
+        that keeps nothing of its own, and only the latest is remembered, so as not to make it anew for every call.
         """
         account = self.lineage[-1]
         placed = account._placed
