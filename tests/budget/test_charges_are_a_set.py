@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
-from langgraph.types import RetryPolicy, Send
+from langgraph.types import Command, RetryPolicy, Send, interrupt
 
 from tta_langgraph import Budget, EpisodeState, budget_scope, budgeted
 from tta_langgraph.budget import BudgetTracker, Charge, Usage, merge_budget
+from tta_langgraph.errors import BudgetExceededError
 from tta_langgraph.testing import ScriptedServer, scripted_chat_model
 
 charges = st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 100), max_size=6).map(
@@ -200,3 +201,24 @@ def test_the_registry_of_ledgers_is_safe_to_enter_from_many_threads() -> None:
     for thread in threads:
         thread.join()
     assert len(set(map(id, found))) == 1
+
+
+def test_what_an_interrupted_attempt_spent_is_in_the_state_also_if_the_next_one_is_refused() -> None:
+    with ScriptedServer(script=lambda _: "word " * 50) as server:
+        model = budgeted(scripted_chat_model(server), max_completion_tokens=100)
+
+        def node(state: EpisodeState) -> dict[str, Any]:
+            try:
+                model.invoke("x")
+            except BudgetExceededError:
+                return {"answer": "nothing left"}
+            return {"answer": interrupt("go on?")}
+
+        builder = StateGraph(EpisodeState)
+        builder.add_node("node", node)
+        builder.add_edge(START, "node")
+        graph, config = builder.compile(checkpointer=InMemorySaver()), {"configurable": {"thread_id": "t"}}
+        graph.invoke({"question": "?", "budget": Budget(tokens=60)}, config)
+        state = graph.invoke(Command(resume="yes"), config)
+        assert state["answer"] == "nothing left"
+        assert state["budget"].usage.tokens == server.total > 0

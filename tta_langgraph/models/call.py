@@ -216,6 +216,8 @@ class MeteredCall:
     def _granted(self, outcome: Reservation | Refusal) -> Reservation:
         if isinstance(outcome, Reservation):
             return outcome
+        # No charge of this call will take along what an interrupted or failed attempt of the node before has lost.
+        save_to_state(self.ledger, self.config, self.tracker)
         raise BudgetExceededError(outcome.dimension, outcome.spent, outcome.limit, outcome.source, outcome.need)
 
     # -- settlement ---------------------------------------------------------------------------------------
