@@ -232,8 +232,8 @@ def test_batches_decide_as_one_by_one(lesson: Lesson, ahead: FittedValue, steps:
                 decided.n,
                 decided.candidate,
             )
-            assert choice.p_now == pytest.approx(single.p_now)
-            assert choice.utility == pytest.approx(single.utility)
+            assert choice.p_now == single.p_now  # to the last digit, whoever else is in the batch
+            assert choice.utility == single.utility
 
 
 def fresh_of(moment: Snapshot) -> Snapshot:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 from tta_langgraph.decision.actions import Action
@@ -16,6 +17,7 @@ from tta_langgraph.decision.posterior import posterior as bayes
 from tta_langgraph.decision.predictor import register
 from tta_langgraph.decision.snapshot import Snapshot
 from tta_langgraph.decision.tally import Group
+from tta_langgraph.evidence import Evidence, Execution
 from tta_langgraph.state import Candidate
 
 
@@ -99,12 +101,32 @@ class Agreement:
 
     def _pattern(self, groups: Sequence[Group]) -> tuple[Pattern, list[Group]]:
         """The groups as a sorted pattern, and the groups in that order."""
-        rated = [
-            ((group.votes, max(self.likelihoods.log_ratio(member.evidence) for member in group.members)), group)
-            for group in groups
-        ]
-        rated.sort(key=lambda pair: pair[0])
+        ratio = self._log_ratio
+        rated = []
+        for group in groups:
+            members = group.members
+            best = ratio(members[0].evidence)
+            for member in members[1:]:
+                best = max(best, ratio(member.evidence))
+            rated.append(((len(members), best), group))
+        if len(rated) > 1:
+            rated.sort(key=lambda pair: pair[0])
         return tuple(pair[0] for pair in rated), [pair[1] for pair in rated]
+
+    def _log_ratio(self, evidence: Evidence) -> float:
+        """What is observed of most answers, that they ran and found something or nothing, is looked up."""
+        if evidence.verdicts or evidence.checks or evidence.confirmations:
+            return self.likelihoods.log_ratio(evidence)
+        ran = evidence.execution
+        return self._ran[None if ran is None or not ran.ok else ran.empty]
+
+    @cached_property
+    def _ran(self) -> Mapping[bool | None, float]:
+        say = self.likelihoods.log_ratio
+        ratios: dict[bool | None, float] = {None: say(Evidence())}
+        for empty in (False, True):
+            ratios[empty] = say(Evidence(execution=Execution(ok=True, empty=empty)))
+        return ratios
 
     def _best(
         self, snapshot: Snapshot, groups: Sequence[Group], beliefs: Sequence[float]

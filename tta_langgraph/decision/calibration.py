@@ -34,9 +34,7 @@ class Platt:
 
     def batch(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """P(correct) of many scores, any shape."""
-        import numpy as np
-
-        return np.asarray(1 / (1 + np.exp(-np.clip(self.slope * scores + self.bias, -700, 700))))
+        return _each(self, scores)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +68,7 @@ class Isotonic:
 
     def batch(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """P(correct) of many scores, any shape."""
-        import numpy as np
-
-        return np.asarray(np.interp(scores, self.x, self.y))
+        return _each(self, scores)
 
 
 Calibrator = Platt | Isotonic
@@ -179,6 +175,13 @@ def calibrator_from_dict(data: Mapping[str, Any] | None) -> Calibrator | None:
 
 
 _RIDGE = 1e-9
+
+
+def _each(calibrator: Calibrator, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """One by one: NumPy's `exp` and `interp` end in other digits, and replay must say what a live episode says."""
+    import numpy as np
+
+    return np.asarray([calibrator(score) for score in scores.ravel().tolist()], dtype=np.float64).reshape(scores.shape)
 
 
 def _checked(scores: Sequence[float], right: Sequence[bool]) -> tuple[int, int]:

@@ -8,7 +8,7 @@ and takes as long as the longest.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -93,6 +93,7 @@ class CostModel:
     def scale(self, snapshot: Snapshot) -> Scale:
         """The size of a fresh call, from the episode's own first answers, else the priors."""
         prompt, written, seconds, ran, fresh, runs = 0.0, 0.0, 0.0, 0.0, 0, 0
+        calls: list[Usage] = []  # of several answers to one request, the one that carries its prompt
         for candidate in snapshot.candidates:
             execution = candidate.evidence.execution
             if execution is not None:
@@ -101,8 +102,12 @@ class CostModel:
             if candidate.action not in FRESH:
                 continue
             usage = candidate.usage
-            if usage.completion_tokens or usage.prompt_tokens:
-                prompt = max(prompt, usage.prompt_tokens)
+            read = usage.prompt_tokens
+            if read:
+                calls.append(usage)
+                if read > prompt:
+                    prompt = read
+            if read or usage.completion_tokens:
                 written += usage.completion_tokens
                 seconds += usage.seconds
                 fresh += 1
@@ -114,15 +119,15 @@ class CostModel:
         usual = Scale(
             prompt or self.prompt_tokens,
             max(1.0, written / fresh),
-            warm_seconds(snapshot) or seconds / fresh or self.seconds,
+            warm_seconds(calls, snapshot.context) or seconds / fresh or self.seconds,
             ran / runs if runs else 0.0,
         )
         if self.latency is None:
             return usual
-        return replace(usual, cached=expected_cache(snapshot), contention=self.contention(snapshot))
+        return replace(usual, cached=expected_cache(calls, snapshot.context), contention=self.contention(calls))
 
-    def contention(self, snapshot: Snapshot) -> float:
-        """How much slower the episode's fresh calls were than on an idle engine; 1 where that is not known."""
+    def contention(self, calls: Sequence[Usage]) -> float:
+        """How much slower an episode's fresh calls were than on an idle engine; 1 where that is not known."""
         if self.latency is None:
             return 1.0
         return self.latency.contention(
@@ -133,7 +138,7 @@ class CostModel:
                     cached_tokens=usage.cached_tokens,
                     seconds=usage.seconds,
                 )
-                for usage in _fresh(snapshot)
+                for usage in calls
                 if usage.seconds > 0
             ]
         )
@@ -198,18 +203,17 @@ class CostModel:
         return replace(self, latency=latency, factors=factors)
 
 
-def warm_seconds(snapshot: Snapshot) -> float | None:
+def warm_seconds(calls: Sequence[Usage], context: Mapping[str, float]) -> float | None:
     """Latency of a fresh call once the prompt is in the prefix cache; None where nothing says that it will be.
 
     Calls that were served from the cache tell it themselves. Before there is one, the first call is split into reading
     and writing, and the next is taken to read only what is new: on a small machine that is the difference between
     twenty seconds and two.
     """
-    calls = _fresh(snapshot)
     warm = [usage.seconds for usage in calls if usage.cached_tokens >= usage.prompt_tokens / 2]
     if warm:
         return sum(warm) / len(warm)
-    if not calls or not snapshot.context.get("prefix_caching"):
+    if not calls or not context.get("prefix_caching"):
         return None
     first = calls[0]
     writing = DECODE_WEIGHT * first.completion_tokens
@@ -217,18 +221,12 @@ def warm_seconds(snapshot: Snapshot) -> float | None:
     return first.seconds * (NEW_SHARE * first.prompt_tokens + writing) / (reading + writing)
 
 
-def expected_cache(snapshot: Snapshot) -> float:
+def expected_cache(calls: Sequence[Usage], context: Mapping[str, float]) -> float:
     """Prompt tokens that the next call like the first will find in the prefix cache."""
-    calls = _fresh(snapshot)
     seen = max((usage.cached_tokens for usage in calls), default=0)
-    if calls and snapshot.context.get("prefix_caching"):
+    if calls and context.get("prefix_caching"):
         return max(float(seen), (1 - NEW_SHARE) * max(usage.prompt_tokens for usage in calls))
     return float(seen)
-
-
-def _fresh(snapshot: Snapshot) -> list[Usage]:
-    """The episode's fresh calls; of several answers to one request, the one that carries its prompt."""
-    return [c.usage for c in snapshot.candidates if c.action in FRESH and c.usage.prompt_tokens]
 
 
 DECODE_WEIGHT = 30.0

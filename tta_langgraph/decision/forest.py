@@ -116,7 +116,11 @@ class Forest:
             reach = np.full((len(part), trees), 0xFF, dtype=np.uint8)
             for index, thresholds, masks in self._arrays:
                 reach &= masks[np.searchsorted(thresholds, part[:, index], side="left")]
-            found[start : start + chunk] = flat[np.arange(trees) * LEAVES + low[reach]].sum(axis=1) + self.base
+            values = np.empty((len(part), trees + 1))
+            values[:, 0] = self.base
+            values[:, 1:] = flat[np.arange(trees) * LEAVES + low[reach]]
+            # One after another, as for a single moment: NumPy's own sum goes in pairs and ends in other digits.
+            found[start : start + chunk] = values.cumsum(axis=1)[:, -1]
         return found
 
     @cached_property

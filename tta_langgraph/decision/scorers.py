@@ -41,7 +41,10 @@ class Linear:
         """The sums of many moments, x of shape (moments, features)."""
         import numpy as np
 
-        return np.asarray(x @ np.asarray(self.weights) + self.bias, dtype=np.float64)
+        total = np.full(len(x), self.bias)
+        for i, weight in self._used:  # not a matrix product, whose order of adding depends on how many rows there are
+            total += weight * x[:, i]
+        return total
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -72,18 +75,23 @@ class Scorer:
         """The score of one moment, x of shape (features,)."""
         raw = sum(part(x) for part in self.parts) / len(self.parts)
         if self.link == "logistic":
-            raw = 1 / (1 + math.exp(-raw)) if raw > -700 else 0.0
+            raw = _logistic(raw)
         if self.calibrator is not None:
             raw = self.calibrator(raw)
         return min(self.high, max(self.low, raw))
 
     def batch(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The scores of many moments, x of shape (moments, features)."""
+        """The scores of many moments, x of shape (moments, features): to the last digit those of one by one."""
         import numpy as np
 
-        raw: NDArray[np.float64] = np.mean([part.batch(x) for part in self.parts], axis=0)
+        raw = np.zeros(len(x))
+        for part in self.parts:
+            raw += part.batch(x)
+        raw /= len(self.parts)
         if self.link == "logistic":
-            raw = 1 / (1 + np.exp(-np.clip(raw, -700, 700)))
+            raw = np.asarray(
+                [_logistic(v) for v in raw.tolist()], dtype=np.float64
+            )  # NumPy's exp differs in its last digit
         if self.calibrator is not None:
             raw = self.calibrator.batch(raw)
         return np.clip(raw, self.low, self.high)
@@ -124,6 +132,10 @@ class Scorer:
             low=-math.inf if low is None else float(low),
             high=math.inf if high is None else float(high),
         )
+
+
+def _logistic(raw: float) -> float:
+    return 1 / (1 + math.exp(-raw)) if raw > -700 else 0.0
 
 
 _KINDS: dict[type[Any], str] = {Linear: "linear", Forest: "forest"}

@@ -91,6 +91,13 @@ class Snapshot:
             context=dict(found) if isinstance(found, Mapping) else _NO_CONTEXT,
         )
 
+    @classmethod
+    def quick(cls, **known: Any) -> Snapshot:
+        """`Snapshot(**known)` in a fraction of the time, for replay; the names are not checked."""
+        made = object.__new__(cls)
+        made.__dict__.update(_DEFAULTS, **known)
+        return made
+
     @cached_property
     def tally(self) -> Tally:
         """The votes of the candidates."""
@@ -118,6 +125,8 @@ class Snapshot:
 
 _NOTHING: Mapping[str, int] = MappingProxyType({})
 _NO_CONTEXT: Mapping[str, float] = MappingProxyType({})
+_DEFAULTS: Mapping[str, Any] = dict(vars(Snapshot()))
+"""What a snapshot holds of which nothing is known."""
 
 
 def _listed(state: Mapping[str, Any], name: str) -> Sequence[Any]:

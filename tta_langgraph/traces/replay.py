@@ -19,6 +19,7 @@ from tta_langgraph.traces.model import Pool
 from tta_langgraph.traces.replay_columns import Columns, Measure, columns
 from tta_langgraph.traces.replay_draws import Order, order
 from tta_langgraph.traces.replay_episode import Episode, Hand
+from tta_langgraph.traces.replay_gc import fewer_collections
 from tta_langgraph.traces.replay_policy import Stage
 from tta_langgraph.traces.replay_result import Outcomes
 
@@ -81,7 +82,8 @@ def replay(
     result, stage = _Collector(dealt.episodes, keep), Stage(policy)
     for start in range(0, dealt.episodes, chunk):
         stop = min(start + chunk, dealt.episodes)
-        _run(table, dealt, start, stop, stage, limits, result, opening)
+        with fewer_collections():
+            _run(table, dealt, start, stop, stage, limits, result, opening)
         if progress is not None:
             progress(stop, dealt.episodes)
     return result.outcomes(policy.name, table, dealt)

@@ -164,44 +164,70 @@ class Block:
         i, value = row - self.start, self.value
         start, parent, code, ran = self._starts[i], value["parent"][i], value["key"][i], value["executed"][i]
         key = None if code < 0 else f"k{code}"
-        execution = stats = None
-        if ran >= 0:
-            kind = value["error_kind"][i] or None
-            execution = Execution(
-                ok=bool(ran),
-                key=key,
-                n_rows=value["n_rows"][i],
-                empty=value["empty"][i],
-                error=None if ran else kind or "error",
-                error_kind=kind,
-                seconds=value["execution_seconds"][i],
-            )
-        if value["lp_n"][i] > 0:
-            stats = LogprobStats(**{name: column[i] for name, column in self.logprobs.items()})
+        evidence = _NOTHING_SEEN
+        if ran >= 0 or value["lp_n"][i] > 0:
+            stats = None
+            if value["lp_n"][i] > 0:
+                stats = LogprobStats(**{name: column[i] for name, column in self.logprobs.items()})
+            evidence = Evidence(execution=self._execution(i, key) if ran >= 0 else None, logprobs=stats)
         answer = None if not value["answered"][i] else key or f"answer {row - start}"
-        return Candidate(
-            id=f"a{row - start}",
-            text=answer or "",
-            answer=answer or key,
-            key=key,
-            parent=None if parent < 0 else f"a{parent - start}",
-            action=value["action"][i],
-            feedback=value["feedback"][i],
-            form=value["form"][i],
-            round=value["round"][i],
-            model=value["model"][i],
-            usage=Usage(
-                prompt_tokens=value["prompt_tokens"][i],
-                completion_tokens=value["completion_tokens"][i],
-                cached_tokens=value["cached_tokens"][i],
-                seconds=value["seconds"][i],
-                model_calls=1,
-                executions=0 if ran < 0 else 1,
-            ),
-            finish_reason=value["finish_reason"][i],
-            answer_chars=value["answer_chars"][i],
-            evidence=Evidence(execution=execution, logprobs=stats),
-        )
+
+        usage = _UsageDraft()
+        usage.prompt_tokens = value["prompt_tokens"][i]
+        usage.completion_tokens = value["completion_tokens"][i]
+        usage.cached_tokens = value["cached_tokens"][i]
+        usage.seconds = value["seconds"][i]
+        usage.usd = 0.0
+        usage.model_calls = 1
+        usage.executions = 0 if ran < 0 else 1
+        usage.__class__ = Usage
+
+        made = _CandidateDraft()
+        made.id = f"a{row - start}"
+        made.text = answer or ""
+        made.answer = answer or key
+        made.key = key
+        made.parent = None if parent < 0 else f"a{parent - start}"
+        made.action = value["action"][i]
+        made.feedback = value["feedback"][i]
+        made.form = value["form"][i]
+        made.round = value["round"][i]
+        made.model = value["model"][i]
+        made.usage = usage
+        made.finish_reason = value["finish_reason"][i]
+        made.answer_chars = value["answer_chars"][i]
+        made.evidence = evidence
+        made.__class__ = Candidate
+        return made  # type: ignore[no-any-return]
+
+    def _execution(self, i: int, key: str | None) -> Any:
+        value = self.value
+        ran, kind = bool(value["executed"][i]), value["error_kind"][i] or None
+        made = _ExecutionDraft()
+        made.ok = ran
+        made.key = key
+        made.n_rows = value["n_rows"][i]
+        made.empty = value["empty"][i]
+        made.truncated = False
+        made.error = None if ran else kind or "error"
+        made.error_kind = kind
+        made.feedback = ""
+        made.seconds = value["execution_seconds"][i]
+        made.__class__ = Execution
+        return made
+
+
+def _draft(cls: Any) -> type[Any]:
+    """A class with the slots of a frozen dataclass and nothing else: its instances are filled in, and become the other.
+
+    Replay makes millions of candidates, and assigning a field in the constructor of a frozen dataclass takes five times
+    as long. A field that is left out is missing rather than at its default: a test compares both ways of making them.
+    """
+    return type(cls.__name__, (), {"__slots__": cls.__slots__})
+
+
+_UsageDraft, _ExecutionDraft, _CandidateDraft = _draft(Usage), _draft(Execution), _draft(Candidate)
+_NOTHING_SEEN = Evidence()
 
 
 def columns(pools: Iterable[Pool], *, measure: Measure = "tokens") -> Columns:

@@ -154,7 +154,7 @@ class Episode:
                 tokens_left = max(0.0, budget.tokens - budget.reserve.tokens - self.spent)
             if budget.seconds is not None:
                 seconds_left = max(0.0, budget.seconds - budget.reserve.seconds - self.seconds)
-        return Snapshot(
+        return Snapshot.quick(
             candidates=self.candidates,
             budget=budget,
             tokens_left=tokens_left,
