@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from replay_worlds import repairable, two_kinds
 
 from tta_langgraph.budget import Budget, BudgetTracker
-from tta_langgraph.decision import Action, Policy, Snapshot, Utility
+from tta_langgraph.decision import Action, Assessment, Policy, Snapshot, Utility
 from tta_langgraph.errors import TraceError
 from tta_langgraph.traces.model import Pool
 from tta_langgraph.traces.replay import replay
@@ -160,6 +161,35 @@ def test_progress_is_told_to_the_last_episode() -> None:
         two_kinds(20), Policy.one_shot(), repeats=2, chunk=15, progress=lambda done, total: told.append((done, total))
     )
     assert told == [(15, 40), (30, 40), (40, 40)]
+
+
+class Asked:
+    """A predictor one by one that notes which actions it was asked to forecast, and how many samples there were."""
+
+    name = "asked"
+
+    def __init__(self) -> None:
+        self.behind = Policy.default("text").predictor
+        self.seen: list[tuple[int, list[str]]] = []
+
+    def assess(self, snapshot: Snapshot, actions: Sequence[Action]) -> Assessment:
+        self.seen.append((len(snapshot.candidates), [str(action) for action in actions]))
+        return self.behind.assess(snapshot, actions)
+
+    def to_dict(self) -> dict[str, object]:
+        return {}
+
+
+def test_samples_that_were_not_recorded_are_not_even_forecast() -> None:
+    pools, actions = two_kinds(20, samples=6), ("resample(2)", "resample(4)", "resample(6)")
+    cheap = Utility(per_token=1e-6, per_second=0)
+    asked = Asked()
+    found = replay(pools, Policy(predictor=asked, actions=actions, utility=cheap))
+    for made, names in asked.seen:
+        assert names == [name for name in actions if int(name[9]) <= 7 - made]
+    same = replay(pools, Policy(predictor=asked.behind, actions=actions, utility=cheap))
+    for column in ("row", "tokens", "p_correct", "steps"):
+        assert np.array_equal(getattr(found, column), getattr(same, column))
 
 
 def test_pools_without_attempts_are_refused() -> None:

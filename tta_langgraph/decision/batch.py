@@ -90,6 +90,12 @@ class BatchPredictor(Protocol):
         ...
 
 
+def looks_at_many(predictor: Predictor) -> bool:
+    """Whether a predictor, and the one that it is wrapped around, can look at many moments at once."""
+    belief = getattr(predictor, "belief", None)
+    return isinstance(predictor, BatchPredictor) and (belief is None or looks_at_many(belief))
+
+
 def batch_of(predictor: Predictor, snapshots: Sequence[Snapshot], actions: Sequence[Action]) -> Batch:
     """What any predictor says of many moments: at once where it can, else one by one."""
     import numpy as np

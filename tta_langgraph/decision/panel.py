@@ -99,16 +99,20 @@ class Panel:
         rates = snapshot.utility or Utility()
         price = (rates.per_token * ratio / rates.value, rates.per_second * ratio / rates.value)
         forecasts: dict[Action, Forecast] = {}
-        for action in actions:
+        sources = [self._source(action) for action in actions]
+        sizes: dict[int, list[int]] = {}
+        for action, source in zip(actions, sources, strict=True):
+            if source is not None and self._open(state, source):
+                sizes.setdefault(source, []).append(action.n)
+        for action, source in zip(actions, sources, strict=True):
             tokens, seconds = self.costs.of(action, scale)
-            source = self._source(action)
             if source is None:  # no model of it: forecast to change nothing; see `Transitions`
                 forecasts[action] = Forecast(action, p_now, tokens, seconds, self.name)
                 continue
-            if not self._open(state, source):
+            if source not in sizes:  # a model is asked once
                 continue
             lift = p_now - max(beliefs, default=0.0)  # a rule that does not take the most probable answer lags behind
-            p_next = self._expected(state, source, action.n)
+            p_next = self._expected(state, source, sizes[source])[action.n]
             if action.n > 1:
                 p = min(1.0, max(0.0, p_next + lift))
                 forecasts[action] = Forecast(action, p, tokens, seconds, self.name)
@@ -318,24 +322,25 @@ class Panel:
         _remember(self._memo[1], key, found)
         return found
 
-    def _expected(self, state: State, source: int, n: int) -> float:
-        """Expected posterior of the best answer after asking a source `n` times at once."""
-        key = (state, source, n)
-        known = self._memo[1].get(key)
-        if known is not None:
-            return float(known)
-        reached = {state: 1.0}
-        for _ in range(n):
-            after: dict[State, float] = {}
-            for here, chance in reached.items():
-                for p, there in self._outcomes(here, source):
-                    if chance * p > LEAST / 10:
-                        after[there] = after.get(there, 0.0) + chance * p
-            reached = after
-        whole = sum(reached.values())
-        found = sum(p * max(self._beliefs(s), default=0.0) for s, p in reached.items()) / whole
-        _remember(self._memo[1], key, found)
-        return found
+    def _expected(self, state: State, source: int, sizes: Sequence[int]) -> dict[int, float]:
+        """Expected posterior of the best answer after asking a source so many times at once, by how many times."""
+        memo = self._memo[1]
+        found = {n: memo.get((state, source, n)) for n in sizes}
+        if None in found.values():
+            reached = {state: 1.0}
+            for n in range(1, max(sizes) + 1):  # eight samples are four, and four more
+                after: dict[State, float] = {}
+                for here, chance in reached.items():
+                    for p, there in self._outcomes(here, source):
+                        if chance * p > LEAST / 10:
+                            after[there] = after.get(there, 0.0) + chance * p
+                reached = after
+                if n in found:
+                    whole = sum(reached.values())
+                    best = sum(p * max(self._beliefs(s), default=0.0) for s, p in reached.items()) / whole
+                    found[n] = best
+                    _remember(memo, (state, source, n), best)
+        return found  # type: ignore[return-value]  # none is missing now
 
     def _after(self, state: State, source: int, depth: int, price: tuple[float, float]) -> Plan:
         """The best plan that starts with asking a source."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from tta_langgraph.budget import Budget
 from tta_langgraph.decision import Action, Assessment, Policy, Predictor, Snapshot
-from tta_langgraph.decision.batch import Batch, BatchPredictor, Choice, choose, choose_batch
+from tta_langgraph.decision.batch import Batch, BatchPredictor, Choice, choose, choose_batch, looks_at_many
 from tta_langgraph.state import Decision
 from tta_langgraph.traces.replay_episode import Episode
 
@@ -27,8 +27,10 @@ class Recorded:
 
     def assess(self, snapshot: Snapshot, actions: Sequence[Action]) -> Assessment:
         """What the predictor says, for the single episode that is looked at."""
-        found = self.predictor.assess(snapshot, actions)
         episode = self.episodes[0]
+        # Whether so many samples are left is known before anyone forecasts; looking eight samples ahead is expensive.
+        asked = [a for a in actions if a.kind != "resample" or episode.can(a, None)]
+        found = self.predictor.assess(snapshot, asked)
         known = {a: forecast for a, forecast in found.forecasts.items() if episode.can(a, found.best)}
         return replace(found, forecasts=known) if len(known) < len(found.forecasts) else found
 
@@ -58,7 +60,7 @@ class Stage:
     """Decides for many episodes, exactly as the policy would for each of them."""
 
     def __init__(self, policy: Policy) -> None:
-        batched = isinstance(policy.predictor, BatchPredictor)
+        batched = looks_at_many(policy.predictor)
         self.recorded = RecordedBatch(policy.predictor) if batched else Recorded(policy.predictor)
         self.policy = replace(policy, predictor=self.recorded)
         self.batched = batched and policy.rule is None
