@@ -43,9 +43,11 @@ def read_columns(pools: str, measure: str, recording: str | None = None) -> Colu
     else:
         with TraceStore(pools, create=False) as store:
             known = store.recordings()
-            _need(recording, known, pools)
+            need_recording(recording, known, pools)
             found = list(store.pools(recording))
             manifests = store.manifests()
+    if not any(pool.attempts for pool in found):
+        raise TraceError("no pools are recorded here yet", where=pools, remedy="Record some with `tta record`")
     _refuse_twice(found, known, pools)
     _warn_of_mixture(found, manifests)
     return columns(found, measure=counted)
@@ -72,7 +74,12 @@ def warn(message: str) -> None:
     Console(stderr=True, soft_wrap=True).print(f"[yellow]warning:[/yellow] {message}", highlight=False)
 
 
-def _need(recording: str | None, known: Mapping[str, int], where: str) -> None:
+def need_recording(recording: str | None, known: Mapping[str, int], where: str) -> None:
+    """Refuses a recording that the store does not have.
+
+    Raises:
+        TraceError: there is none of this name; says which there are.
+    """
     if recording is not None and recording not in known:
         names = ", ".join(repr(name) for name in known) or "none"
         raise TraceError(f"there is no recording {recording!r}", where=where, remedy=f"Recorded are {names}")

@@ -12,9 +12,10 @@ from rich.console import Console
 from tta_langgraph.budget import Budget
 from tta_langgraph.commands.arguments import limit, price
 from tta_langgraph.commands.bars import bar
-from tta_langgraph.commands.recorded import one_side, read_columns, warn_of_measure
+from tta_langgraph.commands.recorded import need_recording, one_side, read_columns, warn_of_measure
 from tta_langgraph.commands.render import show_table
 from tta_langgraph.decision import Policy
+from tta_langgraph.errors import TraceError
 
 NOT_MET = 3
 """Exit code of `tta tune` where no price meets the target."""
@@ -218,11 +219,20 @@ def stats(
     from tta_langgraph.traces.store import TraceStore
 
     console = Console(soft_wrap=True)
+    if store.endswith((".jsonl", ".jsonl.gz", ".parquet")) and Path(store).exists():
+        raise TraceError("this is an export, not a trace store", where=store, remedy="Give the store it was made from")
     with TraceStore(store, create=False) as traces:
+        need_recording(recording, traces.recordings(), store)
         episodes = traces.traces()
         if recording is not None:
             episodes = (trace for trace in traces.traces(strategy="record") if trace.id.startswith(f"{recording}/"))
         found = run(episodes, per_token=per_token, per_second=per_second)
+    if not found.strategies:
+        raise TraceError(
+            "there are no episodes here yet",
+            where=store,
+            remedy="Store some with TraceStore.add, or record some with `tta record`",
+        )
     if as_json:
         console.print_json(json.dumps(found.to_dict()))
         return

@@ -230,7 +230,8 @@ def _read(kind: type[T], name: Kind, path: Path) -> Iterator[T]:
             try:
                 data = json.loads(line)
             except ValueError as error:
-                raise TraceError(f"not JSON: {error}", where=where, remedy=_CUT) from None
+                told = getattr(error, "msg", error)  # its own line and column count within this line
+                raise TraceError(f"not JSON: {told}", where=where, remedy=_CUT) from None
             if isinstance(data, dict) and data.get("tta") == "end":
                 if data.get("count") != count:
                     raise TraceError(f"{data.get('count')} {name} were written, {count} are here", where=where)

@@ -46,7 +46,12 @@ def load_questions(path: str | Path) -> list[Question]:
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise TraceError(f"the questions cannot be read: {error}", where=str(path)) from None
+        told = getattr(error, "strerror", None) or error
+        raise TraceError(
+            f"the questions cannot be read: {told}",
+            where=str(path),
+            remedy="Give a file of JSON lines with id, db_id, question and gold_sql",
+        ) from None
     for number, line in enumerate(lines, start=1):
         if line.strip():
             question = _question(line, f"{path}, line {number}")
@@ -194,7 +199,8 @@ def _question(line: str, where: str) -> Question:
     try:
         data = json.loads(line)
     except ValueError as error:
-        raise TraceError(f"not JSON: {error}", where=where) from None
+        told = getattr(error, "msg", error)  # its own line and column count within this line
+        raise TraceError(f"not JSON: {told}", where=where, remedy="One question per line, as a JSON object") from None
     if not isinstance(data, dict):
         raise TraceError("not an object", where=where, remedy="One question per line, as a JSON object")
     missing = [name for name in _NEEDED if not isinstance(data.get(name), str) or not data[name].strip()]

@@ -330,6 +330,8 @@ def _engine(target: str | Path, create: bool) -> sa.Engine:
         )
     if engine.dialect.name == "sqlite":
         file = engine.url.database
+        if file and Path(file).is_dir():
+            raise TraceError("this is a folder, not a trace store", where=file, remedy="Give the name of a file")
         if not create and file and file != ":memory:" and not Path(file).exists():
             raise TraceError("there is no trace store here", where=file, remedy="Record into it first")
         sa.event.listen(engine, "connect", lambda connection, _record: share(connection))
