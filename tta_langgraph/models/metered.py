@@ -212,8 +212,9 @@ class BudgetedChatModel(BaseChatModel):
         cache = UncutAnswers.of(self)
         if cache is None:
             return self
-        _ = self.meter  # shared with the copy
-        return self.model_copy(update={"cache": cache})
+        copy = self.model_copy(update={"cache": cache})
+        copy.__dict__["meter"] = self.meter  # what it has learned of the model's reports is for all calls
+        return copy
 
     def _note_cut(
         self, reservation: Reservation, kwargs: Mapping[str, Any], ends: Sequence[str | None], used: Consumed | None
