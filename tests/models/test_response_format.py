@@ -134,7 +134,11 @@ def test_what_is_no_format_is_refused_with_the_ones_there_are(given: Any) -> Non
             read()
 
 
-@pytest.mark.parametrize("shape", [Tree, TreeDict, TreeV1, Garden, ROOTED, plant, tool(plant)], ids=repr)
+@pytest.mark.parametrize(
+    "shape",
+    [Tree, TreeDict, TreeV1, Garden, ROOTED, plant, tool(plant)],
+    ids=["pydantic", "TypedDict", "pydantic 1", "inside another", "at the root", "function", "tool"],
+)
 def test_what_refers_to_itself_keeps_its_shape_all_the_way_down(shape: Any) -> None:
     jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
     deep: Any = {"kind": "branch", "child": {"kind": "branch", "child": {"kind": "leaf", "child": None}}}
