@@ -85,6 +85,27 @@ def test_finalize_gives_a_final_answer_from_the_reserve_without_tools(server: Sc
     assert server.total <= 1_500
 
 
+@pytest.mark.parametrize(("exit_behavior", "said"), [("finalize", "At least 5."), ("end", "Let me see.")])
+async def test_an_agent_does_not_end_on_a_reply_that_was_cut_before_its_first_word(
+    server: ScriptedServer, exit_behavior: Any, said: str
+) -> None:
+    def script(request: LoggedRequest) -> Reply:
+        if not request.params.get("tools"):
+            return Reply("At least 5.")
+        if any(message["role"] == "tool" for message in request.messages):
+            return Reply("It is 10.", completion_tokens=50_000)  # thinks first, and longer than it may
+        return Reply("Let me see.", tool_calls=[ToolCall(name="add", arguments={"a": 2, "b": 3})])
+
+    server.use(script)
+    for run_async in (False, True):
+        guard = BudgetMiddleware(Budget(tokens=1_500, reserve=400), exit_behavior=exit_behavior)
+        agent, before = create_agent(scripted_chat_model(server), [add], middleware=[guard]), server.total
+        state = await agent.ainvoke(ASK) if run_async else await asyncio.to_thread(agent.invoke, ASK)
+        assert state["messages"][-1].text == said
+        assert state["stop_reason"] == "exhausted: tokens"
+        assert server.total - before <= 1_500
+
+
 def test_end_keeps_what_was_said_last(server: ScriptedServer) -> None:
     server.use([Reply("Let me see.", tool_calls=[ToolCall(name="add", arguments={"a": 1, "b": 1})]), Reply("no")])
     guard = BudgetMiddleware(Budget(model_calls=1), exit_behavior="end")

@@ -17,12 +17,13 @@ from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.runtime import Runtime
 from langgraph.types import Command, Overwrite
 
-from tta_langgraph.budget import Budget, BudgetTracker, Usage, merge_budget
+from tta_langgraph.budget import Budget, BudgetTracker, Dimension, Usage, merge_budget
 from tta_langgraph.decision import Policy
 from tta_langgraph.errors import BudgetError, BudgetExceededError
 from tta_langgraph.ledger import Ledger, Refusal, Request, Reservation
 from tta_langgraph.middleware_answers import AnswerReview
 from tta_langgraph.middleware_request import BudgetedRequest
+from tta_langgraph.models.answer_cache import end_of, is_cut
 from tta_langgraph.models.call import CallOptions, call_options
 from tta_langgraph.scope import current_ledger, running_config, save_to_state
 from tta_langgraph.shown_budget import budget_block
@@ -147,13 +148,13 @@ class BudgetMiddleware(AgentMiddleware[BudgetAgentState, Any, Any]):
         """Makes the call under the budget; when that is exhausted, leaves as it was told to."""
         request = self._prepared(request)
         try:
-            return handler(request)
+            return _said_something(handler(request))
         except BudgetExceededError as out:
             self._raise_if_wanted(out, request.state)
             if self.exit_behavior == "finalize":
                 try:
                     with call_options(CallOptions(source="finalize", final=True)):
-                        return _stopped(handler(self._last_request(request)), out)
+                        return _stopped(_said_something(handler(self._last_request(request)), final=True), out)
                 except BudgetExceededError:
                     pass
             return _stopped(ModelResponse(result=[_last_words(request)]), out)
@@ -164,13 +165,14 @@ class BudgetMiddleware(AgentMiddleware[BudgetAgentState, Any, Any]):
         """The same without blocking."""
         request = self._prepared(request)
         try:
-            return await handler(request)
+            return _said_something(await handler(request))
         except BudgetExceededError as out:
             self._raise_if_wanted(out, request.state)
             if self.exit_behavior == "finalize":
                 try:
                     with call_options(CallOptions(source="finalize", final=True)):
-                        return _stopped(await handler(self._last_request(request)), out)
+                        response = await handler(self._last_request(request))
+                        return _stopped(_said_something(response, final=True), out)
                 except BudgetExceededError:
                     pass
             return _stopped(ModelResponse(result=[_last_words(request)]), out)
@@ -273,6 +275,26 @@ def _stopped(response: ModelResponse[Any], out: BudgetExceededError) -> Extended
     return ExtendedModelResponse(
         model_response=response, command=Command(update={"stop_reason": f"exhausted: {out.dimension}"})
     )
+
+
+def _said_something(response: ModelResponse[Any], *, final: bool = False) -> ModelResponse[Any]:
+    """The response, unless the budget cut it before its first word or within a tool call: the agent would end on it.
+
+    Raises:
+        BudgetExceededError: it says nothing, and another such call does not fit.
+    """
+    ledger, message = current_ledger(), response.result[-1] if response.result else None
+    if ledger is None or not isinstance(message, AIMessage) or message.text.strip() or message.tool_calls:
+        return response
+    if response.structured_response is not None or not is_cut(end_of(message.response_metadata)):
+        return response
+    prompt = message.usage_metadata["input_tokens"] if message.usage_metadata else 0
+    needed: dict[Dimension, int] = {"tokens": prompt + 1, "completion_tokens": 1}
+    for dimension, least in needed.items():
+        if ledger.left(dimension, final=final) < least:
+            spent = float(getattr(ledger.spent, dimension))
+            raise BudgetExceededError(dimension, spent, spent + ledger.left(dimension), "BudgetMiddleware", least)
+    return response
 
 
 def _last_words(request: ModelRequest[Any]) -> AIMessage:
