@@ -44,6 +44,23 @@ def tta(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> C
 Run = Callable[..., tuple[int, str, str]]
 
 
+def test_ctrl_c_while_the_command_is_being_loaded_is_an_interrupt_like_any_other(
+    tta: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupting:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "tta_langgraph.commands.app":
+                signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.delitem(sys.modules, "tta_langgraph.commands.app", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Interrupting(), *sys.meta_path])
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
+    try:
+        assert tta("--version") == (130, "", "interrupted\n")
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_the_answer_goes_to_standard_output_and_the_story_to_standard_error(shop: str, tta: Run) -> None:
     with ScriptedServer(script=lambda _: SQL) as server:
         code, out, errors = tta("ask", "Who?", "--db", shop, "--model", server.base_url, "--explain")

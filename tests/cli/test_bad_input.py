@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tta_langgraph.cli import app
+from tta_langgraph.commands.app import app
 from tta_langgraph.errors import TraceError
 from tta_langgraph.traces.store import TraceStore
 

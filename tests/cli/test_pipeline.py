@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tta_langgraph import Policy
-from tta_langgraph.cli import app
+from tta_langgraph.commands.app import app
 from tta_langgraph.latency import LatencyModel
 from tta_langgraph.testing import LoggedRequest, Reply, ScriptedServer
 from tta_langgraph.traces.export import read_pools

@@ -16,7 +16,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from tta_langgraph.cli import app
+from tta_langgraph.commands.app import app
 from tta_langgraph.errors import TraceError
 from tta_langgraph.testing import LoggedRequest, Reply, ScriptedServer
 from tta_langgraph.traces.export import export_pools, import_into, read_pools

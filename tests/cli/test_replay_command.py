@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "traces"))
 from replay_worlds import two_kinds
 
 from tta_langgraph import Policy
-from tta_langgraph.cli import app
+from tta_langgraph.commands.app import app
 from tta_langgraph.traces.export import export_pools
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tta_langgraph.cli import app
+from tta_langgraph.commands.app import app
 from tta_langgraph.models import serve
 
 PROGRAM = """

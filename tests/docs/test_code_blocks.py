@@ -97,7 +97,7 @@ def test_the_code_blocks_run(page: Path, shop_file: Path, tmp_path: Path, monkey
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "bash", "sh", "console")], ids=lambda p: p.stem)
 def test_the_commands_exist_and_take_these_options(page: Path) -> None:
-    from tta_langgraph.cli import app
+    from tta_langgraph.commands.app import app
 
     root: Any = typer.main.get_command(app)
     for block in blocks(page, "bash", "sh", "console"):
