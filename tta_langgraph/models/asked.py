@@ -18,6 +18,7 @@ CAPS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "num_predict
 BODIES = ("extra_body", "options")
 """Options whose contents a client passes on to the server beside, or above, its own."""
 _LIMITS = frozenset((*CAPS, "n"))
+_LOOKED_AT = _LIMITS.union(BODIES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ def asked(options: Mapping[str, Any], where: str) -> Asked:
     Raises:
         BudgetError: a cap or a number of choices that is not a positive whole number.
     """
-    if not any(name in options for name in (*_LIMITS, *BODIES)):
+    if _LOOKED_AT.isdisjoint(options):
         return NOTHING
     bodies = [body for name in BODIES if isinstance(body := options.get(name), Mapping)]
     return limits_of([options, *bodies], where)

@@ -217,9 +217,11 @@ class BudgetedChatModel(BaseChatModel):
         return copy
 
     def _note_cut(
-        self, reservation: Reservation, kwargs: Mapping[str, Any], ends: Sequence[str | None], used: Consumed | None
+        self, reservation: Reservation, kwargs: Mapping[str, Any], said: ChatResult | Received, used: Consumed | None
     ) -> None:
+        """Has an answer that was cut by the budget kept out of LangChain's cache, where there is one."""
         if isinstance(self.cache, UncutAnswers):
+            ends = [said.end] if isinstance(said, Received) else ends_of(said)
             self.cache.cut = self.meter.cut_by_budget(reservation, kwargs, ends, used)
 
     # -- whole answers ------------------------------------------------------------------------------------
@@ -256,7 +258,7 @@ class BudgetedChatModel(BaseChatModel):
                 continue
             used = meter.read(call, reservation, partial(meter.consumed, call, result, received))
             call.succeed(reservation, used, time.perf_counter() - begun)
-            self._note_cut(reservation, kwargs, ends_of(result), used)
+            self._note_cut(reservation, kwargs, result, used)
             return result
 
     async def _agenerate(
@@ -294,7 +296,7 @@ class BudgetedChatModel(BaseChatModel):
             size = sum(len(generation.text) for generation in result.generations)
             used = await meter.aread(call, reservation, partial(meter.consumed, call, result, received), size)
             await call.asucceed(reservation, used, seconds)
-            self._note_cut(reservation, kwargs, ends_of(result), used)
+            self._note_cut(reservation, kwargs, result, used)
             return result
 
     def _call(
@@ -361,7 +363,7 @@ class BudgetedChatModel(BaseChatModel):
                 continue
             used = meter.read(call, reservation, partial(meter.consumed, call, None, received))
             call.succeed(reservation, used, time.perf_counter() - begun)
-            self._note_cut(reservation, kwargs, [received.end], used)
+            self._note_cut(reservation, kwargs, received, used)
             return
 
     def _chunks(
@@ -440,7 +442,7 @@ class BudgetedChatModel(BaseChatModel):
             size = received.characters
             used = await meter.aread(call, reservation, partial(meter.consumed, call, None, received), size)
             await call.asucceed(reservation, used, seconds)
-            self._note_cut(reservation, kwargs, [received.end], used)
+            self._note_cut(reservation, kwargs, received, used)
             return
 
 
