@@ -182,15 +182,10 @@ def test_a_sub_graph_shows_as_one_update_however_often_it_calls(model: Any) -> N
 def test_what_a_sub_graph_spent_before_a_pause_is_known_to_another_process(
     model: Any, server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    builder = StateGraph(EpisodeState)
-    builder.add_node("calls", without_a_key(model))
-    builder.add_node("pause", lambda state: {"answer": interrupt("go on?")})
-    builder.add_node("after", asks(model))
-    builder.add_edge(START, "calls")
-    builder.add_edge("calls", "pause")
-    builder.add_edge("pause", "after")
     connection = sqlite3.connect(tmp_path / "checkpoints.sqlite", check_same_thread=False)
-    graph = builder.compile(checkpointer=SqliteSaver(connection, serde=checkpoint_serializer()))
+    graph = pausing(without_a_key(model), model).compile(
+        checkpointer=SqliteSaver(connection, serde=checkpoint_serializer())
+    )
     address = {"configurable": {"thread_id": "t"}}
     graph.invoke({"question": "?", "budget": Budget(tokens=300)}, address)
     monkeypatch.setattr("tta_langgraph.scope._ledgers", type(_ledgers())())  # what another process knows
@@ -205,15 +200,19 @@ def _ledgers() -> Any:
     return scope._ledgers
 
 
-def paused(model: Any) -> Any:
+def pausing(before: Any, model: Any) -> Any:
     builder = StateGraph(EpisodeState)
-    builder.add_node("before", asks(model))
+    builder.add_node("before", before)
     builder.add_node("pause", lambda state: {"answer": interrupt("go on?")})
     builder.add_node("after", asks(model))
     builder.add_edge(START, "before")
     builder.add_edge("before", "pause")
     builder.add_edge("pause", "after")
-    return builder.compile(checkpointer=InMemorySaver(serde=checkpoint_serializer()))
+    return builder
+
+
+def paused(model: Any) -> Any:
+    return pausing(asks(model), model).compile(checkpointer=InMemorySaver(serde=checkpoint_serializer()))
 
 
 def test_a_scope_around_a_resume_binds_and_the_one_of_the_request_before_is_left_alone(

@@ -248,7 +248,7 @@ class MeteredCall:
         """Twin of `settled`; at the deadline it no longer waits for a slow pool.
 
         Who is cancelled meanwhile, or was before (`wait=False`), does not wait for the journal; it is written all the
-        same, as long as the event loop goes on.
+        same, as long as the event loop goes on, and also if the pools fail.
         """
         try:
             await self._apay(reservation)
@@ -256,7 +256,7 @@ class MeteredCall:
                 await self._anote(reservation)
             else:
                 self._note_later(reservation)
-        except asyncio.CancelledError:
+        except BaseException:
             self._note_later(reservation)
             raise
 
