@@ -43,6 +43,8 @@ FOLDS = 4
 READING = Path(__file__).parent / "policy_worth_reading.md"
 """What the figures mean, by hand: appended to the page."""
 RECORDINGS = Path(__file__).parent / "recordings"
+MEASURES: dict[Measure, str] = {"completion": "written tokens", "uncached": "uncached tokens", "tokens": "all tokens"}
+"""What a token may mean, and how figures call it."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,11 @@ def recordings() -> dict[str, Recording]:
     }
     for path in sorted(RECORDINGS.glob("*.jsonl.gz")):
         name = path.name.removesuffix(".jsonl.gz")
-        for measure in ("completion", "tokens"):
+        for measure, label in MEASURES.items():
             # Where the prompt costs as much as a written token, samples belong into the first request.
             openings = (1,) if measure == "completion" else (1, 2, 3, 4, 5, 6, 7, 8)
-            label = f"Live: {name}, {'written tokens' if measure == 'completion' else 'all tokens'}"
             found[f"{name}-{measure}"] = Recording(
-                label, lambda path=path: list(read_pools(path)), 6, measure, openings
+                f"Live: {name}, {label}", lambda path=path: list(read_pools(path)), 6, measure, openings
             )
     return found
 
@@ -306,6 +307,7 @@ def main() -> None:
             options.json.parent.mkdir(parents=True, exist_ok=True)
             options.json.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     if options.page:
+        results = {name: results[name] for name in known if name in results}
         reading = READING.read_text(encoding="utf-8") if READING.exists() else ""
         options.page.write_text(page(results) + reading, encoding="utf-8")
 

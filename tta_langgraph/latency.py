@@ -17,7 +17,7 @@ import itertools
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["LatencyModel", "Observation", "fit_latency"]
+__all__ = ["LatencyModel", "Observation", "fit_latency", "fit_rates"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,25 +139,38 @@ def fit_latency(observations: Sequence[Observation]) -> LatencyModel:
             where="fit_latency",
             remedy="Measure more calls, of different lengths",
         )
-    rows = np.array([_features(one) for one in observations], dtype=float)
-    seconds = np.array([one.seconds for one in observations], dtype=float)
-    # Dividing by the measured time makes a tenth of a short call weigh as much as a tenth of a long one.
-    scaled, ones = rows / seconds[:, None], np.ones(len(seconds))
+    scaled, ones = _scaled(observations), np.ones(len(observations))
     errors = []
-    for index in range(len(seconds)):
-        others = np.arange(len(seconds)) != index
+    for index in range(len(observations)):
+        others = np.arange(len(observations)) != index
         left_out = scaled[index] @ _non_negative(scaled[others], ones[others])
         errors.append(abs(float(left_out) - 1.0))
-    overhead, prefill, attention, per_token = map(float, _non_negative(scaled, ones))
-    return LatencyModel(
-        overhead=overhead,
-        prefill=prefill,
-        attention=attention,
-        per_token=per_token,
-        observations=len(observations),
-        mean_error=math.fsum(errors) / len(errors),
-        worst_error=max(errors),
+    return replace(fit_rates(observations), mean_error=math.fsum(errors) / len(errors), worst_error=max(errors))
+
+
+def fit_rates(observations: Sequence[Observation]) -> LatencyModel:
+    """The rates of `fit_latency` alone, without its errors: quick for many measurements.
+
+    Args:
+        observations: calls that took more than 0 seconds.
+    """
+    import numpy as np
+
+    overhead, prefill, attention, per_token = map(
+        float, _non_negative(_scaled(observations), np.ones(len(observations)))
     )
+    return LatencyModel(
+        overhead=overhead, prefill=prefill, attention=attention, per_token=per_token, observations=len(observations)
+    )
+
+
+def _scaled(observations: Sequence[Observation]) -> npt.NDArray[np.float64]:
+    """Features over the measured time: a tenth of a short call then weighs as much as a tenth of a long one."""
+    import numpy as np
+
+    rows: npt.NDArray[np.float64] = np.array([_features(one) for one in observations], dtype=float)
+    seconds: npt.NDArray[np.float64] = np.array([one.seconds for one in observations], dtype=float)
+    return np.divide(rows, seconds[:, None])
 
 
 def _features(one: Observation) -> tuple[float, float, float, float]:

@@ -6,7 +6,7 @@ One row per recorded attempt, in pool order. Objects are made from rows only whe
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from tta_langgraph.errors import TraceError
 from tta_langgraph.evidence import Evidence, Execution, LogprobStats
 from tta_langgraph.state import Candidate
 from tta_langgraph.traces.model import Attempt, Pool
+from tta_langgraph.traces.replay_cache import spared
 
 Ints = NDArray[np.int64]
 Measure = Literal["tokens", "uncached", "completion"]
@@ -46,6 +47,15 @@ class Columns:
     """The columns by name; see `SPEC`. Codes of `texts` are integers; a missing number is NaN, a missing key −1."""
     measure: Measure = "tokens"
     """What `prompt_tokens` holds: all of the prompt, its uncached part, or nothing."""
+
+    @cached_property
+    def repaid_tokens(self) -> NDArray[Any]:
+        """Tokens that an attempt costs more, in this measure, as the first request of an episode, shape (attempts,).
+
+        Its seconds grow by the column `spared_seconds` in every measure. See `replay_cache`.
+        """
+        read = self.data["spared_tokens"]
+        return read if self.measure == "uncached" else np.zeros_like(read)
 
     def __len__(self) -> int:
         return len(self.question_ids)
@@ -133,6 +143,7 @@ class Block:
         self.start, self.stop = int(table.offsets[first]), int(table.offsets[last])
         rows = slice(self.start, self.stop)
         self.value: dict[str, list[Any]] = {name: column[rows].tolist() for name, column in table.data.items()}
+        self.value["repaid_tokens"] = table.repaid_tokens[rows].tolist()
         for name, words in table.texts.items():
             self.value[name] = [words[code] for code in self.value[name]]
         self.logprobs = {f.name: self.value["lp_" + f.name] for f in fields(LogprobStats)}
@@ -271,7 +282,7 @@ def columns(pools: Iterable[Pool], *, measure: Measure = "tokens") -> Columns:
         offsets=np.asarray(offsets, dtype=np.int64),
         data={name: np.concatenate([block[name] for block in blocks]) for name in SPEC},
     )
-    return table.measured(measure)
+    return replace(table, data={**table.data, **spared(table)}).measured(measure)
 
 
 def _append(pool: Pool, base: int, lists: dict[str, list[Any]], vocabulary: dict[str, dict[str, int]]) -> None:

@@ -173,6 +173,10 @@ def draws(table: Columns, rows: Ints) -> Draws:
     correct = table["correct"][safe] & valid
     prompt, written = (np.where(valid, table[name][safe], 0) for name in ("prompt_tokens", "completion_tokens"))
     seconds = np.where(valid, table["seconds"][safe].astype(float) + table["execution_seconds"][safe], 0.0)
+    # Whatever comes first reads the prompt: the first draw of several requests, all draws of a single one.
+    anew = np.where(valid, prompt + table.repaid_tokens[safe], 0)
+    longer = np.where(valid, seconds + table["spared_seconds"][safe], 0.0)
+    prompt[:, :1], seconds[:, :1] = anew[:, :1], longer[:, :1]
     return Draws(
         rows=rows,
         winner=winner,
@@ -180,8 +184,8 @@ def draws(table: Columns, rows: Ints) -> Draws:
         any_right=np.logical_or.accumulate(correct, axis=1),
         tokens=np.cumsum(prompt + written, axis=1, dtype=float),
         seconds=np.cumsum(seconds, axis=1, dtype=float),
-        together_tokens=np.maximum.accumulate(prompt, axis=1) + np.cumsum(written, axis=1, dtype=float),
-        together_seconds=np.maximum.accumulate(seconds, axis=1),
+        together_tokens=np.maximum.accumulate(anew, axis=1) + np.cumsum(written, axis=1, dtype=float),
+        together_seconds=np.maximum.accumulate(longer, axis=1),
         lead=lead,
         runner_up=runner,
         valid=valid,

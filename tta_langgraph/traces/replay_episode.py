@@ -54,14 +54,33 @@ class Hand:
             made = self._made[position] = self._block.candidate(self.start + position)
         return made
 
-    def cost(self, position: int) -> tuple[int, int, float]:
-        """Prompt tokens, completion tokens and seconds (execution included) of an attempt."""
-        i, value = self.start + position - self._block.start, self._block.value
-        return (
-            value["prompt_tokens"][i],
-            value["completion_tokens"][i],
-            value["seconds"][i] + value["execution_seconds"][i],
+    def opener(self, position: int) -> Candidate:
+        """The same of an attempt in an episode's first request, which finds the cache as the recording's first did."""
+        made, i, value = self.candidate(position), self.start + position - self._block.start, self._block.value
+        tokens, seconds = value["spared_tokens"][i], value["spared_seconds"][i]
+        if not tokens and not seconds:
+            return made
+        used = replace(
+            made.usage,
+            prompt_tokens=made.usage.prompt_tokens + value["repaid_tokens"][i],
+            cached_tokens=max(0, made.usage.cached_tokens - tokens),
+            seconds=made.usage.seconds + seconds,
         )
+        return replace(made, usage=used)
+
+    def cost(self, position: int, *, opens: bool = False) -> tuple[int, int, float]:
+        """Prompt tokens, completion tokens and seconds (execution included) of an attempt.
+
+        Args:
+            position: of the attempt.
+            opens: it is made in the first request of an episode.
+        """
+        i, value = self.start + position - self._block.start, self._block.value
+        prompt, seconds = value["prompt_tokens"][i], value["seconds"][i] + value["execution_seconds"][i]
+        if opens:
+            prompt += value["repaid_tokens"][i]
+            seconds += value["spared_seconds"][i]
+        return prompt, value["completion_tokens"][i], seconds
 
     def greedy(self, position: int) -> bool:
         """Whether an attempt is a greedy first answer rather than a sample."""
@@ -118,26 +137,26 @@ class Episode:
         """
         pool = self.samples if self.hand.greedy(first) else [first, *self.samples]
         n = min(opening, len(pool))
-        while n > 1 and budget is not None and not _fits(*self._cost_of(pool[:n]), budget):
+        while n > 1 and budget is not None and not _fits(*self._cost_of(pool[:n], opens=True), budget):
             n -= 1
         return pool[:n] if n > 1 else [first]
 
     def _add(self, positions: list[int]) -> None:
         """Reveals attempts made together: one prompt, all that was written, the slowest's seconds."""
-        hand = self.hand
-        found = tuple(hand.candidate(p) for p in positions)
+        hand, opens = self.hand, not self.calls
+        found = tuple(hand.opener(p) if opens else hand.candidate(p) for p in positions)
         for candidate, position in zip(found, positions, strict=True):
             self.positions[candidate.id] = position
         self.revealed.update(positions)
         self.candidates = (*self.candidates, *found)
-        tokens, seconds = self._cost_of(positions)
+        tokens, seconds = self._cost_of(positions, opens=opens)
         self.spent += tokens
         self.seconds += seconds
         self.calls += 1
 
-    def _cost_of(self, positions: list[int]) -> tuple[int, float]:
+    def _cost_of(self, positions: list[int], *, opens: bool) -> tuple[int, float]:
         """Tokens and seconds of attempts made in one request: one prompt, all that was written, the slowest."""
-        costs = [self.hand.cost(p) for p in positions]
+        costs = [self.hand.cost(p, opens=opens) for p in positions]
         return max(cost[0] for cost in costs) + sum(cost[1] for cost in costs), max(cost[2] for cost in costs)
 
     @property

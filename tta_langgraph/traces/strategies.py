@@ -158,6 +158,10 @@ def esc(bench: Bench, window: int, limit: int | None = None) -> Outcomes:
     safe = np.where(seq.valid, seq.rows, 0)
     key = np.where(seq.valid & (bench.table["executed"][safe] != 0), bench.table["key"][safe], -1)
     table, e = bench.table, np.arange(bench.cards.episodes)
+    prompts = table["prompt_tokens"][safe]
+    times = table["seconds"][safe].astype(float) + table["execution_seconds"][safe]
+    prompts[:, :window] += table.repaid_tokens[safe[:, :window]]  # the first window reads the prompt
+    times[:, :window] += table["spared_seconds"][safe[:, :window]]
     tokens, seconds = np.zeros(len(e)), np.zeros(len(e))
     calls, at, going = np.zeros(len(e), dtype=np.int64), np.zeros(len(e), dtype=np.int64), np.ones(len(e), dtype=bool)
     for start in range(0, width, window):
@@ -165,12 +169,9 @@ def esc(bench: Bench, window: int, limit: int | None = None) -> Outcomes:
         here = going & seq.valid[:, start]
         ok = seq.valid[:, block]
         written = np.where(ok, table["completion_tokens"][safe[:, block]], 0).sum(axis=1)
-        prompt = np.where(ok, table["prompt_tokens"][safe[:, block]], 0).max(axis=1)
-        took = np.where(
-            ok, table["seconds"][safe[:, block]].astype(float) + table["execution_seconds"][safe[:, block]], 0
-        )
+        prompt = np.where(ok, prompts[:, block], 0).max(axis=1)
         tokens += np.where(here, written + prompt, 0)
-        seconds += np.where(here, took.max(axis=1), 0)
+        seconds += np.where(here, np.where(ok, times[:, block], 0).max(axis=1), 0)
         calls += here
         at = np.where(here, start + ok.sum(axis=1) - 1, at)
         agreed = (key[:, block] == key[:, start : start + 1]).all(axis=1) & (key[:, start] >= 0) & ok.all(axis=1)
