@@ -100,13 +100,20 @@ Handler = Callable[[Exchange], Awaitable[None]]
 
 
 class Connection(asyncio.Protocol):
-    """One client connection; runs the handler as a task and cancels it when the client leaves."""
+    """One client connection; runs the handler as a task and cancels it when the client leaves.
 
-    def __init__(self, handler: Handler, connections: set[Connection]) -> None:
+    Args:
+        handler: answers the requests.
+        connections: where it is listed while it is open.
+        half_open: goes on writing to a client that has shut its half.
+    """
+
+    def __init__(self, handler: Handler, connections: set[Connection], *, half_open: bool = False) -> None:
         self.lost = False
         """Whether the connection is closed."""
         self._handler = handler
         self._connections = connections
+        self._half_open = half_open
         self._http = h11.Connection(h11.SERVER)
         self._request: h11.Request | None = None
         self._body = bytearray()
@@ -125,6 +132,9 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._http.receive_data(data)
         self._read()
+
+    def eof_received(self) -> bool:
+        return self._half_open
 
     def send(self, *events: h11.Event) -> None:
         """Sends response events; silently nothing once the client has left."""

@@ -32,6 +32,8 @@ class ScriptedServer:
         max_model_len: context length, tokens; a longer prompt is refused with status 400, as vLLM does.
         tokenize_endpoint: whether `/tokenize` exists.
         tokenize_latency: seconds until `/tokenize` answers.
+        half_open: goes on writing to a client that has shut its half of the connection, as servers on blocking
+            sockets do; most take it for one that has left.
 
     Example:
         >>> import httpx
@@ -54,6 +56,7 @@ class ScriptedServer:
         max_model_len: int = 32_768,
         tokenize_endpoint: bool = True,
         tokenize_latency: float = 0.0,
+        half_open: bool = False,
     ) -> None:
         self.latency = latency
         """Seconds until the first token."""
@@ -67,6 +70,8 @@ class ScriptedServer:
         """Whether `/tokenize` exists."""
         self.tokenize_latency = tokenize_latency
         """Seconds until `/tokenize` answers."""
+        self.half_open = half_open
+        """Whether it goes on writing to a client that has shut its half of the connection."""
         self.port = 0
         """Port it listens on; 0 while it does not run."""
         self.peak_in_flight = 0
@@ -197,7 +202,7 @@ class ScriptedServer:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         listener = await self._loop.create_server(
-            lambda: Connection(self._handle, self._connections), "127.0.0.1", 0, backlog=1024
+            lambda: Connection(self._handle, self._connections, half_open=self.half_open), "127.0.0.1", 0, backlog=1024
         )
         self.port = listener.sockets[0].getsockname()[1]
         ready.set()
