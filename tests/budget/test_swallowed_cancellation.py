@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from langchain_core.messages import AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk
 
-from tta_langgraph.models.reader import Reader
+from tta_langgraph.models.reader import Direct, Reader
 from tta_langgraph.models.received import Received
 from tta_langgraph.models.sync_loop import stream_in_background
 
@@ -40,7 +40,7 @@ class Swallows:
 
 def test_a_sync_stream_that_is_left() -> None:
     source = Swallows()
-    stream = stream_in_background(source.chunks(), lambda: math.inf, lambda _: None)
+    stream = stream_in_background(Direct(source.chunks(), Received(keep=False)), lambda: math.inf)
     assert next(stream).text == "word "
     stream.close()
     assert source.closed.wait(10)

@@ -23,6 +23,7 @@ from tta_langgraph.models.answer_cache import is_cut
 from tta_langgraph.models.asked import asked, granted
 from tta_langgraph.models.call import MeteredCall, current_source
 from tta_langgraph.models.failures import Retries, classify, is_timeout
+from tta_langgraph.models.half_close import show_lines
 from tta_langgraph.models.live import publish_retry
 from tta_langgraph.models.prices import price_for
 from tta_langgraph.models.prompt_count import Counted, PromptCounter
@@ -66,6 +67,8 @@ class Meter:
     def bare(self) -> BaseChatModel:
         """The model without its client's own retries, and whole answers whole: whether to stream is decided here."""
         bare = without_client_retries(self.inner)
+        if self.lost == "received":
+            show_lines(bare)
         return bare.model_copy(update={"streaming": False}) if getattr(bare, "streaming", False) is True else bare
 
     @cached_property

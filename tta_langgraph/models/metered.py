@@ -28,7 +28,7 @@ from tta_langgraph.models.caller import inside
 from tta_langgraph.models.counting import counter_for
 from tta_langgraph.models.failures import Retries
 from tta_langgraph.models.meter import Lost, Meter, Unreported, until_deadline
-from tta_langgraph.models.reader import Direct, Reader
+from tta_langgraph.models.reader import Reader, reading
 from tta_langgraph.models.rebound import rebound
 from tta_langgraph.models.received import Received
 from tta_langgraph.models.sync_loop import run_in_background, stream_in_background
@@ -50,6 +50,8 @@ _TAKEN_OVER = (
 """Fields by which LangChain treats a model in its own way, wherever it is called."""
 DEFAULT_CAP = 1024
 """Completion cap (tokens per choice) of a call where neither the call nor the model sets one."""
+CLOSING = 2.0
+"""Seconds that a sync stream may take at its deadline to be closed and read to its end; charged in full after that."""
 
 
 def budgeted(
@@ -381,8 +383,9 @@ class BudgetedChatModel(BaseChatModel):
         if limited and adapter.native_async_stream:
             # A client's timeout counts from each chunk; only a task can be ended in the middle of a read.
             source = bare._astream(messages, stop=stop, **options)
+            patience = 0.0 if received.habits is None else CLOSING
             with contextlib.closing(
-                stream_in_background(source, lambda: call.seconds_left, received.add)
+                stream_in_background(reading(source, received), lambda: call.seconds_left, patience=patience)
             ) as background:
                 yield from background
             return
@@ -421,9 +424,8 @@ class BudgetedChatModel(BaseChatModel):
             try:
                 bare, options = meter.ready(reservation, kwargs, stream=True)
                 source = bare._astream(messages, stop=stop, **options)
-                reading = Reader(source, received) if meter.lost == "received" else Direct(source, received)
                 with inside(reservation):
-                    async with reading as chunks:
+                    async with reading(source, received) as chunks:
                         while True:
                             # The time that the consumer takes between chunks is its own; only waiting is cut short.
                             async with until_deadline(call):

@@ -1,9 +1,10 @@
-"""Reads a stream in a task of its own, so that leaving it early does not lose what has arrived already."""
+"""Reads a stream in a task of its own, so that leaving it early does not lose what the server has sent already."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import AsyncIterator
 from types import TracebackType
@@ -11,21 +12,32 @@ from typing import Any, Self
 
 from langchain_core.outputs import ChatGenerationChunk
 
+from tta_langgraph.models.half_close import LINE, Line
 from tta_langgraph.models.received import Received
 
+FAREWELL = 0.01
+"""Seconds after which a reader whose server was told that it leaves looks again; more on a busy event loop."""
+FAREWELLS = 100
+"""How often it looks until it leaves without the server's own end of the stream."""
 PATIENCE = 0.001
-"""Seconds without a chunk after which nothing more is on its way to a reader that leaves."""
+"""Seconds without a chunk after which nothing more is on its way to a reader that leaves unannounced."""
 TURNS = 8
 """Turns of the event loop from bytes in a socket to a chunk; on a busy loop, each is longer than the patience."""
 LOOKS = 8
-"""How often a reader that leaves looks at most: it must not stay."""
+"""How often a reader that leaves unannounced looks at most: it must not stay."""
+
+
+def reading(chunks: AsyncIterator[ChatGenerationChunk], received: Received) -> Reader | Direct:
+    """A stream that `received` takes in: read with care where what arrives tells what a lost call is charged."""
+    return Direct(chunks, received) if received.habits is None else Reader(chunks, received)
 
 
 class Reader:
     """An async iterator over a stream; a context that ends the stream when it is left.
 
     A coroutine that is cancelled while it reads a socket drops what the socket still holds. Here the socket is read
-    by another task, which is given a moment for what has arrived before it is cancelled in turn.
+    by another task. When the stream is left, its server is told, and what it sent is read up to the server's own end
+    of it, which takes one way there and back. Where it cannot be told, what has arrived is read for a moment.
 
     Args:
         chunks: the stream; closed with the reader.
@@ -37,9 +49,11 @@ class Reader:
         self._received = received
         self._left = False
         self._queue: asyncio.Queue[ChatGenerationChunk | None] = asyncio.Queue()
-        self._task = asyncio.create_task(self._read())
+        self._line = Line()
+        self._looked = 0.0
 
     async def _read(self) -> None:
+        LINE.set(self._line)
         try:
             async with contextlib.aclosing(self._chunks) as chunks:
                 async for chunk in chunks:
@@ -72,30 +86,60 @@ class Reader:
             pass
 
     async def __aenter__(self) -> Self:
+        self._received.blind = math.inf  # until the stream is closed
+        self._task = asyncio.create_task(self._read())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        seen, before, looked = -1, time.perf_counter(), time.perf_counter()
+        line, habits = self._line, self._received.habits
+        self._looked = time.perf_counter()
         try:
-            for _look in range(LOOKS):
-                if self._task.done() or seen == self._received.events:
-                    break
-                seen, before, looked = self._received.events, looked, time.perf_counter()
-                await asyncio.sleep(PATIENCE)
-                for _ in range(TURNS):
-                    await asyncio.sleep(0)
+            if not self._task.done():
+                if habits is None or habits.heeds:
+                    line.leave()
+                await self._read_on()
+                if line.half_closed:
+                    await self._read_to_the_end()
         finally:
             self._left = True
             self._task.cancel()
             await asyncio.wait([self._task])
             await asyncio.sleep(0)  # asyncio closes a socket one turn of its loop after it was told to
-            # What came at the last look may have waited in the socket since the one before. On a busy event loop this
-            # is longer than it looks, and the server goes on writing meanwhile.
-            self._received.blind = time.perf_counter() - before
+            self._received.blind = self._blind()
             if not self._task.cancelled():
                 self._task.exception()  # seen: what ended a stream that was left concerns nobody any more
+
+    def _blind(self) -> float:
+        """Seconds for which the server may have sent what was not read; `inf` where nobody knows."""
+        if self._line.half_closed:
+            return 0.0 if self._line.drained else math.inf
+        # What came at the last look may have waited in the socket since the one before. On a busy event loop this is
+        # longer than it looks, and the server goes on writing meanwhile.
+        return time.perf_counter() - self._looked
+
+    async def _read_to_the_end(self) -> None:
+        """Reads what the server has sent, up to its own end of a connection whose other half is shut."""
+        begun = time.perf_counter()
+        for _look in range(FAREWELLS):
+            if self._task.done():
+                return
+            await asyncio.wait([self._task], timeout=FAREWELL)
+        in_time = time.perf_counter() - begun < 2 * FAREWELLS * FAREWELL
+        if in_time and self._received.habits is not None:
+            self._received.habits.heeds = False  # it is not the event loop that was too busy
+
+    async def _read_on(self) -> None:
+        """Reads for a moment what has arrived, unless the server could be told that its client leaves."""
+        seen, looked = -1, self._looked
+        for _look in range(LOOKS):
+            if self._task.done() or self._line.half_closed or seen == self._received.events:
+                return
+            seen, self._looked, looked = self._received.events, looked, time.perf_counter()
+            await asyncio.sleep(PATIENCE)
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
 
 
 class Direct:

@@ -22,8 +22,9 @@ from tta_langgraph.models.usage import Consumed, believable, from_metadata, too_
 
 HIDDEN_AT_MOST = 16
 """Tokens that a model may write without showing them (an end of turn, a stop string) and still be known by its text."""
-STEPS = 2
-"""Tokens that a server writes at least until it has noticed that its client left: engines look once per step."""
+STEPS = 3
+"""Events that a server makes of what it writes until it has noticed that its client left: one that it drops as its
+connection closes, and what an engine that looks once per step, and plans one ahead, still writes."""
 BLIND_AT_MOST = 0.1
 """Seconds of an event loop too busy to read, after which what has arrived says nothing of what was written."""
 SHORTEST_READING = 0.02
@@ -46,6 +47,8 @@ class Habits:
         """Tokens per second, of the quicker ones of the latest streams."""
         self.streams = 0
         """Streams that taught this."""
+        self.heeds = True
+        """Whether it ends a stream whose client has shut its half of the connection."""
         self._lock = threading.Lock()
 
     @property
@@ -81,7 +84,8 @@ class Habits:
         reading = time.perf_counter() - received.first_at - received.blind
         rate = tokens / max(SHORTEST_READING, reading) if tokens else 0.0
         # A first event took the way there and back, and some work; so does the news that we have left.
-        return unsent + max(STEPS, math.ceil(max(rate, self.rate) * (min(self.way, LONGEST_WAY) + received.blind)))
+        meanwhile = max(rate, self.rate) * (min(self.way, LONGEST_WAY) + received.blind)
+        return unsent + max(STEPS * self.event, math.ceil(meanwhile))
 
 
 class Received:
@@ -113,7 +117,7 @@ class Received:
         self.longest = 0
         """Length of its longest piece."""
         self.blind = 0.0
-        """Seconds for which nobody read before the stream was closed."""
+        """Seconds for which the server may have sent what nobody read."""
         self.begun = self.first_at = time.perf_counter()
         """When the call was made, and when its first chunk came."""
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextlib
 import math
 import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -39,32 +39,34 @@ def run_in_background(work: Coroutine[Any, Any, T], *, timeout: float | None = N
 
 
 def stream_in_background(
-    chunks: AsyncIterator[T], seconds_left: Callable[[], float], arrives: Callable[[T], None]
+    reading: AbstractAsyncContextManager[AsyncIterator[T]], seconds_left: Callable[[], float], *, patience: float = 0.0
 ) -> Generator[T, None, None]:
     """Iterates over an async stream from a sync caller; at the deadline, or when it is left, the stream is closed.
 
     Args:
-        chunks: the stream; one task on the background loop reads it to its end.
+        reading: the stream and its closing; one task on the background loop reads it to its end, also what a slow
+            caller never gets to see.
         seconds_left: seconds to the deadline, `inf` without one.
-        arrives: called with every chunk that comes, also with those that a slow caller never gets to see.
+        patience: seconds to wait at the deadline for the stream to be closed.
 
     Raises:
         TimeoutError: the deadline passed; the stream was cancelled.
     """
     arrived: queue.SimpleQueue[tuple[T] | None] = queue.SimpleQueue()
-    left = threading.Event()
+    left, closed = threading.Event(), threading.Event()
 
     async def read() -> None:
-        source: Any = chunks
-        async with contextlib.aclosing(source):
-            async for chunk in source:
-                arrives(chunk)
-                if left.is_set():  # before Python 3.12, `asyncio.wait_for` may swallow a cancellation
-                    return
-                arrived.put((chunk,))
+        try:
+            async with reading as chunks:
+                async for chunk in chunks:
+                    if left.is_set():  # before Python 3.12, `asyncio.wait_for` may swallow a cancellation
+                        return
+                    arrived.put((chunk,))
+        finally:
+            closed.set()
 
-    reading = asyncio.run_coroutine_threadsafe(read(), _background())
-    reading.add_done_callback(lambda _: arrived.put(None))
+    task = asyncio.run_coroutine_threadsafe(read(), _background())
+    task.add_done_callback(lambda _: arrived.put(None))
     try:
         while (seconds := seconds_left()) > 0:
             try:
@@ -72,13 +74,16 @@ def stream_in_background(
             except queue.Empty:
                 break
             if item is None:
-                reading.result()  # raises what ended the stream
+                task.result()  # raises what ended the stream
                 return
             yield item[0]
+        left.set()
+        task.cancel()
+        closed.wait(patience)
         raise TimeoutError("the deadline passed while streaming")
     finally:
         left.set()
-        reading.cancel()
+        task.cancel()
 
 
 def _background() -> asyncio.AbstractEventLoop:
