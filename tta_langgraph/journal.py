@@ -2,7 +2,8 @@
 
 The journal lives in the graph's own checkpointer, as pending writes of the current root checkpoint under task ids of
 our own; LangGraph keeps such writes and applies only those of its own tasks. So it survives wherever the graph's
-state survives, and needs no further store. Entries are plain dictionaries: every serializer accepts them.
+state survives, and needs no further store. Entries are plain dictionaries: every serializer accepts them. Queries have
+one entry each, since what they cost is known before they begin.
 
 A call that is open in the journal and was never closed is charged in full on resume: nobody knows how far it came.
 Every invocation of the graph reads the journal before its first call, for another process may have worked on the thread
@@ -87,6 +88,12 @@ class Journal:
         for place in self._places():
             place._write(_entry("closed", charge, ledger), f"{charge.id}:closed")
 
+    def certain(self, reservation: Reservation) -> None:
+        """Writes down what will be charged whatever becomes of it, before it begins: a query is one execution."""
+        _note_own(reservation)
+        for place in self._places():
+            place._write(_certain(reservation), f"{reservation.id}:closed")
+
     def recover(self, episode: str) -> list[Charge]:
         """The charges of an episode that other processes made and no stored state need know of."""
         past = Past(episode, self.config)
@@ -124,6 +131,12 @@ class Journal:
         """Twin of `closed`."""
         for place in self._places():
             await place._awrite(_entry("closed", charge, ledger), f"{charge.id}:closed")
+
+    async def acertain(self, reservation: Reservation) -> None:
+        """Twin of `certain`."""
+        _note_own(reservation)
+        for place in self._places():
+            await place._awrite(_certain(reservation), f"{reservation.id}:closed")
 
     async def arecover(self, episode: str) -> list[Charge]:
         """Twin of `recover`."""
@@ -219,6 +232,11 @@ def _open(reservation: Reservation) -> tuple[str, dict[str, Any]]:
         note="killed while in flight: charged in full",
     )
     return _entry("open", charge, reservation.ledger)
+
+
+def _certain(reservation: Reservation) -> tuple[str, dict[str, Any]]:
+    charge = Charge(id=reservation.id, usage=reservation.bound, source=reservation.request.source)
+    return _entry("closed", charge, reservation.ledger)
 
 
 def _entry(state: str, charge: Charge, ledger: Ledger) -> tuple[str, dict[str, Any]]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any
@@ -18,6 +19,7 @@ from langchain_core.outputs import ChatGeneration, LLMResult
 from tta_langgraph.budget import Usage
 from tta_langgraph.effects import Ask, Call, Completion, Effect, OutOfBudget, Run, Steps
 from tta_langgraph.errors import ModelError, TTAError
+from tta_langgraph.journal import Journal
 from tta_langgraph.ledger import Ledger, Refusal, Request, Reservation
 from tta_langgraph.models.adapter import Adapter
 from tta_langgraph.models.call import CallOptions, call_options, current_source
@@ -174,34 +176,35 @@ class Performer:
     # -- queries ------------------------------------------------------------------------------------------
 
     def _run(self, run: Run) -> ExecutionResult:
-        reservation = self._admit_execution(run)
-        begun = time.perf_counter()
-        try:
-            result = run.database.execute(run.sql, timeout=self._timeout(run.timeout))
-        finally:
-            self._settle_execution(reservation, time.perf_counter() - begun)
-        return result
+        ledger, journal = self._account(run), Journal.of(running_config())
+        if journal is not None:
+            journal.recover_once(ledger)
+        with self._execution(ledger, run) as reservation:
+            if journal is not None:
+                journal.certain(reservation)
+            return run.database.execute(run.sql, timeout=self._timeout(run.timeout))
 
     async def _arun(self, run: Run) -> ExecutionResult:
-        reservation = self._admit_execution(run)
-        begun = time.perf_counter()
-        try:
-            result = await run.database.aexecute(run.sql, timeout=self._timeout(run.timeout))
-        finally:
-            self._settle_execution(reservation, time.perf_counter() - begun)
-        return result
+        ledger, journal = self._account(run), Journal.of(running_config())
+        if journal is not None:
+            await journal.arecover_once(ledger)
+        with self._execution(ledger, run) as reservation:
+            if journal is not None:
+                await journal.acertain(reservation)
+            return await run.database.aexecute(run.sql, timeout=self._timeout(run.timeout))
 
-    def _admit_execution(self, run: Run) -> Reservation:
-        """A query reserves exactly what it will be charged, so it never has to wait for others."""
-        ledger = self._account(run)
+    @contextlib.contextmanager
+    def _execution(self, ledger: Ledger, run: Run) -> Iterator[Reservation]:
+        """Admits and charges a query. It reserves exactly what it is charged, so it never has to wait for others."""
         outcome = ledger.try_reserve(Request(executions=1, source=run.source or current_source("execute")))
         if isinstance(outcome, Refusal):
             raise OutOfBudget(outcome.dimension, outcome.spent, outcome.limit, outcome.source)
-        return outcome
-
-    def _settle_execution(self, reservation: Reservation, seconds: float) -> None:
-        reservation.settle(Usage(executions=1, seconds=seconds))
-        save_to_state(reservation.ledger)
+        begun = time.perf_counter()
+        try:
+            yield outcome
+        finally:
+            outcome.settle(Usage(executions=1, seconds=time.perf_counter() - begun))
+            save_to_state(outcome.ledger)
 
     # -- functions ----------------------------------------------------------------------------------------
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +111,24 @@ def test_a_call_killed_inside_a_nested_budget_is_charged_to_the_one_around_it(tm
     assert code == 0
     # Ten tokens each for the call before the kill and the two of the resume; prompt and cap for the killed one.
     assert sorted(json.loads(out)) == [[10, False], [10, False], [10, False], [108, True]]
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_a_query_in_which_the_process_was_killed_is_charged_on_resume_and_so_are_those_before_it(
+    tmp_path: Path, mode: str
+) -> None:
+    database = tmp_path / "data.sqlite"
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TABLE t (x)")
+
+    def run(stage: str) -> tuple[int, str]:
+        script, saved = CHILD.with_name("crash_query_child.py"), tmp_path / "checkpoints.sqlite"
+        command = [sys.executable, str(script), str(saved), f"sqlite:///{database}", mode, stage]
+        found = subprocess.run(command, capture_output=True, text=True, env=STRICT, timeout=120, check=False)
+        return found.returncode, found.stdout or found.stderr
+
+    assert run("start")[0] == 9
+    code, out = run("resume")
+    assert code == 0, out
+    # Two of five went with the process, the second in the middle of it.
+    assert json.loads(out) == ["3", 5, 5]
