@@ -25,7 +25,7 @@ from typing import Any
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 
-from tta_langgraph.budget import Charge
+from tta_langgraph.budget import Charge, Usage
 from tta_langgraph.enclosing import innermost, tasks_around
 from tta_langgraph.journal_past import CHANNEL, Past
 from tta_langgraph.journal_saver import SaverAccess, Unreachable, on_event_loop
@@ -88,6 +88,11 @@ class Journal:
         for place in self._places():
             place._write(_entry("closed", charge, ledger), f"{charge.id}:closed")
 
+    def withdrawn(self, reservation: Reservation) -> None:
+        """Writes down that a call was never made which may have been opened here."""
+        if reservation.id in reservation.ledger.opened:
+            self.closed(_never_made(reservation), reservation.ledger)
+
     def certain(self, reservation: Reservation) -> None:
         """Writes down what will be charged whatever becomes of it, before it begins: a query is one execution."""
         _note_own(reservation)
@@ -131,6 +136,11 @@ class Journal:
         """Twin of `closed`."""
         for place in self._places():
             await place._awrite(_entry("closed", charge, ledger), f"{charge.id}:closed")
+
+    async def awithdrawn(self, reservation: Reservation) -> None:
+        """Twin of `withdrawn`."""
+        if reservation.id in reservation.ledger.opened:
+            await self.aclosed(_never_made(reservation), reservation.ledger)
 
     async def acertain(self, reservation: Reservation) -> None:
         """Twin of `certain`."""
@@ -237,6 +247,10 @@ def _open(reservation: Reservation) -> tuple[str, dict[str, Any]]:
 def _certain(reservation: Reservation) -> tuple[str, dict[str, Any]]:
     charge = Charge(id=reservation.id, usage=reservation.bound, source=reservation.request.source)
     return _entry("closed", charge, reservation.ledger)
+
+
+def _never_made(reservation: Reservation) -> Charge:
+    return Charge(id=reservation.id, usage=Usage(), source=reservation.request.source, note="never made")
 
 
 def _entry(state: str, charge: Charge, ledger: Ledger) -> tuple[str, dict[str, Any]]:

@@ -16,6 +16,7 @@ from langgraph.graph import START, StateGraph
 from tta_langgraph import Budget, EpisodeState, SharedPool, budgeted
 from tta_langgraph.budget import Usage
 from tta_langgraph.checkpoints import checkpoint_serializer
+from tta_langgraph.journal import Journal
 from tta_langgraph.journal_past import CHANNEL
 from tta_langgraph.models.meter import Meter
 from tta_langgraph.pool import Lease
@@ -59,7 +60,9 @@ async def entries(saver: AsyncSqliteSaver) -> list[str]:
     return found
 
 
-async def run_cancelling(path: Path, model: Any, ready: Callable[[], Awaitable[Any]]) -> list[str]:
+async def run_cancelling(
+    path: Path, model: Any, ready: Callable[[], Awaitable[Any]], saver_type: type[AsyncSqliteSaver] = AsyncSqliteSaver
+) -> list[str]:
     """A node whose one call is cancelled; what the journal says of it."""
 
     async def node(state: EpisodeState) -> dict[str, Any]:
@@ -70,7 +73,7 @@ async def run_cancelling(path: Path, model: Any, ready: Callable[[], Awaitable[A
             await call
         return {"answer": "cancelled"}
 
-    async with AsyncSqliteSaver.from_conn_string(str(path / "checkpoints.sqlite")) as saver:
+    async with saver_type.from_conn_string(str(path / "checkpoints.sqlite")) as saver:
         state = await compiled(node, saver).ainvoke(INPUT, ADDRESS, durability="sync")
         assert state["answer"] == "cancelled"
         return await entries(saver)
@@ -128,3 +131,51 @@ async def test_an_async_call_whose_usage_cannot_be_read(tmp_path: Path, monkeypa
             with pytest.raises(RuntimeError, match="cannot be counted"):
                 await compiled(node, saver).ainvoke(INPUT, ADDRESS, durability="sync")
             assert await entries(saver) == ["closed", "open"]
+
+
+class Interrupted(AsyncSqliteSaver):
+    """Says when an open reservation is written, and does not come back from writing it."""
+
+    async def aput_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
+        await super().aput_writes(config, writes, task_id, task_path)
+        if task_id.endswith(":open"):
+            WRITTEN.set()
+            await asyncio.Event().wait()
+
+
+WRITTEN = asyncio.Event()
+
+
+async def test_a_call_cancelled_while_it_is_being_opened_costs_nothing_elsewhere(tmp_path: Path) -> None:
+    with ScriptedServer(script=lambda _: "fine") as server:
+        found = await run_cancelling(tmp_path, budgeted(scripted_chat_model(server)), WRITTEN.wait, Interrupted)
+        assert server.requests == 0
+    assert found == ["closed", "open"]
+    async with AsyncSqliteSaver.from_conn_string(str(tmp_path / "checkpoints.sqlite")) as saver:
+        saver.serde = checkpoint_serializer()
+        saved = [each async for each in saver.alist(ADDRESS)]
+        episode = saved[0].checkpoint["channel_values"]["budget"].episode
+        elsewhere = [charge for each in saved for charge in await Journal(saver, each.config).arecover(episode)]
+    assert {charge.usage for charge in elsewhere} == {Usage()}
+
+
+def test_a_sync_call_stopped_while_it_is_being_opened_costs_nothing_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_writes = SqliteSaver.put_writes
+
+    def stopped(self: SqliteSaver, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
+        put_writes(self, config, writes, task_id, task_path)
+        if task_id.endswith(":open"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(SqliteSaver, "put_writes", stopped)
+    with (
+        ScriptedServer(script=lambda _: "fine") as server,
+        SqliteSaver.from_conn_string(str(tmp_path / "checkpoints.sqlite")) as saver,
+    ):
+        model = budgeted(scripted_chat_model(server))
+        with pytest.raises(KeyboardInterrupt):
+            compiled(lambda state: model.invoke("x"), saver).invoke(INPUT, ADDRESS, durability="sync")
+        [found] = [states for saved in saver.list(ADDRESS) if (states := open_and_closed(saved.pending_writes))]
+    assert found == ["closed", "open"]

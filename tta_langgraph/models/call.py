@@ -11,7 +11,7 @@ import contextlib
 import logging
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -137,6 +137,9 @@ class MeteredCall:
                 self.journal.opened(reservation)
         except BaseException:
             reservation.release()
+            if self.journal is not None:
+                with contextlib.suppress(Exception):  # a journal that cannot be written may be what went wrong
+                    self.journal.withdrawn(reservation)
             if self.leases is not None:
                 self.leases.give_back(reservation)
             raise
@@ -159,6 +162,8 @@ class MeteredCall:
                 await self.journal.aopened(reservation)
         except BaseException as error:
             reservation.release()
+            if self.journal is not None:
+                _later(self.journal.awithdrawn(reservation))
             if self.leases is not None:
                 await self.leases.agive_back(reservation, self.seconds_left)
             if isinstance(error, TimeoutError) and self.seconds_left <= 0:
@@ -278,10 +283,7 @@ class MeteredCall:
 
     def _note_later(self, reservation: Reservation) -> None:
         if self.journal is not None and reservation.id in self.ledger.charges:
-            with contextlib.suppress(RuntimeError):  # thrown out by `close()` after its loop has ended
-                task = asyncio.get_running_loop().create_task(self._anote(reservation))
-                _notes.add(task)
-                task.add_done_callback(_noted)
+            _later(self._anote(reservation))
 
     def _succeed(self, reservation: Reservation, used: Consumed | None, seconds: float) -> Usage:
         if used is None:
@@ -383,13 +385,24 @@ class MeteredCall:
 
 
 _notes: set[asyncio.Task[None]] = set()
-"""Entries of cancelled calls that are being written; an event loop keeps no hold of its tasks."""
+"""Entries that are being written while nobody waits for them; an event loop keeps no hold of its tasks."""
+
+
+def _later(note: Coroutine[Any, Any, None]) -> None:
+    """Has an entry written of a call that was cancelled and does not wait for it."""
+    try:
+        task = asyncio.get_running_loop().create_task(note)
+    except RuntimeError:  # thrown out by `close()` after its loop has ended
+        note.close()
+        return
+    _notes.add(task)
+    task.add_done_callback(_noted)
 
 
 def _noted(task: asyncio.Task[None]) -> None:
     _notes.discard(task)
     if not task.cancelled() and (error := task.exception()) is not None:
-        _log.warning("the charge of a cancelled call could not be written to the journal: %s", error)
+        _log.warning("what became of a cancelled call could not be written to the journal: %s", error)
 
 
 def _arrive(future: asyncio.Future[None]) -> None:
