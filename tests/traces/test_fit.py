@@ -83,6 +83,12 @@ def test_one_database_alone_can_be_fitted_on() -> None:
     assert policy.notes["fitted_on"]["databases"] == ["db0"]
 
 
+@pytest.mark.parametrize("databases", [2, 3])
+def test_the_predictor_is_chosen_also_where_a_half_of_the_databases_is_one(databases: int) -> None:
+    policy = fit(columns(two_kinds(60, databases=databases)), episodes=2)
+    assert policy.notes["chosen_by_replay"]
+
+
 def test_the_actions_are_those_that_were_recorded() -> None:
     assert [str(a) for a in recorded_actions(columns(repairable()))] == ["reflect:execution", "judge"]
     assert [str(a) for a in recorded_actions(columns(two_kinds()))] == [f"resample({n})" for n in (1, 2, 4, 8)]

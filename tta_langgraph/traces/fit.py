@@ -139,8 +139,7 @@ def fit(
     table = pools if isinstance(pools, Columns) else columns(pools, measure=measure)
     databases = sorted(set(table.db_ids))
     alone = len(databases) < 2
-    if alone:  # held-out figures on questions are better than none
-        table = replace(table, db_ids=table.question_ids)
+    table = _divisible(table)
     options = [Option.coerce(a) for a in (actions if actions is not None else recorded_actions(table))]
     rates, done, stages = utility or Utility(), 0, 2 if isinstance(predictor, str) and predictor != "auto" else 4
 
@@ -151,6 +150,7 @@ def fit(
             progress(done, stages)
 
     def make(side: Columns, kinds: Sequence[Kind]) -> dict[Kind, Policy]:
+        side = _divisible(side)  # half of two or three databases may be one
         played = [o.action for o in options]
         steps = list(explore(side, played, episodes=episodes, max_steps=max_steps, seed=seed))
         if not steps:
@@ -187,3 +187,8 @@ def fit(
     held_out_by = "question" if alone else "database"
     notes = {**policy.notes, "held_out_by": held_out_by, "fitted_on": fitted_on, "chosen_by_replay": scores}
     return replace(policy, notes=notes)
+
+
+def _divisible(table: Columns) -> Columns:
+    """Where there is one database alone, its questions are held out of each other: better than no held-out figure."""
+    return table if len(set(table.db_ids)) > 1 else replace(table, db_ids=table.question_ids)
