@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from tta_langgraph.traces.frontier import Frontier, Point
 from tta_langgraph.traces.metrics import cost_of_pass, coverage_curve, fit_coverage, fit_vote
@@ -35,6 +36,8 @@ from tta_langgraph.traces.strategies import best_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+Floats = NDArray[np.float64]
+
 
 def frontier_figure(ev: Evaluation, cost: str) -> Figure | None:
     """Accuracy against mean cost: the policy with its band, static strategies, stop rules and the oracle."""
@@ -55,22 +58,25 @@ def frontier_figure(ev: Evaluation, cost: str) -> Figure | None:
             ("oracle stop", STOP, ":", "oracle that only knows when to stop"),
         ):
             line = ev.frontier(kind, cost)
-            axes.plot(line.cost, line.accuracy, style, color=colour, lw=1.6, label=label)
+            axes.plot(*mixtures(line.cost, line.accuracy), style, color=colour, lw=1.6, label=label)
         fixed = ev.frontier("fixed", cost)
-        axes.plot(fixed.cost, fixed.accuracy, "-", color=FIXED, lw=1.2, alpha=0.8)
+        axes.plot(*mixtures(fixed.cost, fixed.accuracy), "-", color=FIXED, lw=1.2, alpha=0.8)
         _scatter(axes, points["fixed"], FIXED, "o", "static strategies")
         _scatter(axes, points["rules"], RULE, "^", "published stop rules, random")
         hull = set(ev.frontier("policy", cost).names)  # several openings make a cloud: its upper edge is the policy's
         curve = sorted((p for p in points["policy"] if p.name in hull), key=lambda p: p.cost)
         x = [p.cost for p in curve]
-        axes.fill_between(x, [p.low for p in curve], [p.high for p in curve], color=POLICY, alpha=0.16, lw=0)
-        axes.plot(x, [p.accuracy for p in curve], "-o", color=POLICY, ms=4, label="policy, 95% band")
+        between, lower = mixtures(x, [p.low for p in curve])
+        axes.fill_between(between, lower, mixtures(x, [p.high for p in curve])[1], color=POLICY, alpha=0.16, lw=0)
+        corners = np.searchsorted(between, x).tolist()
+        own = mixtures(x, [p.accuracy for p in curve])
+        axes.plot(*own, "-o", color=POLICY, ms=4, markevery=corners, label="policy, 95% band")
         every = [p for kind in ("fixed", "rules", "policy") for p in points[kind]]
         low = min(p.cost for found in points.values() for p in found if p.cost > 0)
         if max(p.cost for p in every) > 6 * low:
             axes.set_xscale("log")
             axes.set_xlim(left=low * 0.9, right=max(p.cost for p in every) * 1.08)
-            _plain_ticks(axes)
+            round_ticks(axes, narrow)
         if not narrow:
             _name_corners(axes, fixed)
         axes.set_xlabel(f"mean {unit} per question")
@@ -90,7 +96,7 @@ def frontier_figure(ev: Evaluation, cost: str) -> Figure | None:
         caption=(
             f"Each point is one strategy on the same {len(ev.table)} questions. The best static strategy reaches "
             f"{comparison.static_best:.3f} for {_amount(comparison.static_cost, unit)}; the policy reaches that with "
-            f"{reached}{share}."
+            f"{reached}{share}. Lines join what a coin between two points would give."
         ),
         alt=(
             f"Chart of accuracy against mean {unit}. The policy's curve runs from {reach[0]:.3f} to {reach[1]:.3f}; "
@@ -101,6 +107,22 @@ def frontier_figure(ev: Evaluation, cost: str) -> Figure | None:
         draw=draw,
         height=4.8,
     )
+
+
+def mixtures(cost: ArrayLike, accuracy: ArrayLike) -> tuple[Floats, Floats]:
+    """What coins between neighbouring points give: straight lines over cost, which a logarithmic axis bends.
+
+    Args:
+        cost: of the points, ascending, shape (points,).
+        accuracy: of the points, shape (points,).
+
+    Returns:
+        Costs and accuracies along the lines, the points among them.
+    """
+    x, y = np.asarray(cost, float), np.asarray(accuracy, float)
+    between = np.geomspace(x[0], x[-1], 100) if x[0] > 0 else np.linspace(x[0], x[-1], 100)
+    along = np.unique(np.concatenate([x, between.clip(x[0], x[-1])]))
+    return along, np.interp(along, x, y)
 
 
 def _amount(value: float, unit: str) -> str:
@@ -127,10 +149,16 @@ def _scatter(axes: Axes, points: Sequence[Point], colour: str, marker: str, labe
         )
 
 
-def _plain_ticks(axes: Axes) -> None:
+def round_ticks(axes: Axes, narrow: bool) -> None:
+    """Round numbers along a logarithmic axis, no more of them than there is room for."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0)))
+    low, high = axes.get_xlim()
+    for base, subs in ((10, (1.0, 2.0, 5.0)), (10, (1.0, 3.0)), (10, (1.0,)), (100, (1.0,))):
+        locator = LogLocator(base=base, subs=subs)
+        if sum(low <= tick <= high for tick in locator.tick_values(low, high)) <= (5 if narrow else 9):
+            break
+    axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
 
@@ -335,6 +363,7 @@ def cost_of_pass_figure(ev: Evaluation, *, most: int = 14) -> Figure | None:
         axes.barh(y, [item[0] for item in shown], color=[item[3] for item in shown], height=0.62)
         axes.set_yticks(y, [item[1].name for item in shown])
         axes.grid(axis="y", visible=False)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 or not value else f"{value:g}")
         axes.set_xlabel("tokens per right answer")
         for position, item in zip(y, shown, strict=True):
             axes.annotate(
@@ -378,7 +407,7 @@ def budget_figure(ev: Evaluation, headline: Outcomes) -> Figure:
         axes.set_ylim(0, 1.01)
         if edges[0] > 0 and edges[-1] > 8 * edges[0]:
             axes.set_xscale("log")
-            _plain_ticks(axes)
+            round_ticks(axes, True)  # beside another figure it is small on every screen
         axes.set_xlabel("tokens of one episode")
         axes.set_ylabel("share of episodes that spent no more")
         legend_above(axes, narrow, 3)

@@ -116,11 +116,15 @@ def _against_best(ev: Evaluation) -> tuple[str, str]:
         f"{which} {verb}, the most accurate static strategy: {gap.value * 100:+.1f} points (95% interval "
         f"{gap.low * 100:+.1f} to {gap.high * 100:+.1f}; a loss within {MARGIN * 100:.0f} point counts as none) for "
         f"{own.mean_tokens:,.0f} tokens instead of {best.mean_tokens:,.0f}. Only the policy is right on {test.only_a} "
-        f"questions, only {best.name} on {test.only_b} (McNemar, p = {test.p_value:.2f}).{few}"
+        f"questions, only {best.name} on {test.only_b} (McNemar, p {_p(test.p_value)}).{few}"
     )
     if outcome == "not below" and own.mean_tokens > 1.01 * best.mean_tokens:
         return "Dearer", text  # accuracy that was paid for is no target met
     return {"not below": "Met", "undecided": "Undecided", "below": "Missed"}[outcome], text
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"= {value:.2f}" if value >= 0.1 else f"= {value:.3f}"
 
 
 def _own(ev: Evaluation) -> Outcomes:
