@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -87,6 +88,22 @@ def test_one_database_alone_can_be_fitted_on() -> None:
 def test_the_predictor_is_chosen_also_where_a_half_of_the_databases_is_one(databases: int) -> None:
     policy = fit(columns(two_kinds(60, databases=databases)), episodes=2)
     assert policy.notes["chosen_by_replay"]
+
+
+def relabelled(correct: Callable[[Pool], bool]) -> list[Pool]:
+    pools = two_kinds(40)
+    return [replace(p, attempts=tuple(replace(a, correct=correct(p)) for a in p.attempts)) for p in pools]
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_where_every_answer_is_alike_the_policy_stops_at_the_first(right: bool) -> None:
+    pools = columns(relabelled(lambda _: right))
+    assert replay(pools, fit(pools, episodes=2)).calls.max() == 1
+
+
+def test_a_half_whose_answers_are_all_right_does_not_end_the_choice() -> None:
+    pools = relabelled(lambda pool: pool.db_id != "db0" or int(pool.question_id[1:]) % 16 == 0)
+    assert fit(columns(pools), episodes=2).notes["chosen_by_replay"]
 
 
 def test_the_actions_are_those_that_were_recorded() -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from tta_langgraph.budget import Budget
 from tta_langgraph.commands.arguments import limit, price
 from tta_langgraph.commands.bars import bar
-from tta_langgraph.commands.recorded import need_recording, one_side, read_columns, warn_of_measure
+from tta_langgraph.commands.recorded import need_recording, one_side, read_columns, warn, warn_of_measure
 from tta_langgraph.commands.render import show_table
 from tta_langgraph.decision import Policy
 from tta_langgraph.errors import TraceError
@@ -108,6 +108,9 @@ def fit(
     console = Console(stderr=True, soft_wrap=True)
     table = read_columns(pools, measure, recording)
     fitted_on = one_side(table, "all" if everything else "fit")
+    if fitted_on["correct"].all() or not fitted_on["correct"].any():
+        every = "right" if fitted_on["correct"].all() else "wrong"
+        warn(f"all recorded answers are {every}: check how correctness was decided")
     kind: Any = predictor
     with bar(console, "fitting", 1) as advance:
         found = run(fitted_on, predictor=kind, name=name, progress=lambda done, total: advance(done, "", total))

@@ -69,7 +69,11 @@ class Learner:
         found: dict[Kind, tuple[Predictor, dict[str, Any]]] = {}
         lesson: Lesson | None = None
         if "learned" in kinds or "fitted_value" in kinds:
-            lesson = fit_learned(self.steps, k=self.folds, seed=self.seed, rank=rank)
+            try:
+                lesson = fit_learned(self.steps, k=self.folds, seed=self.seed, rank=rank)
+            except PolicyError:
+                if set(kinds) <= {"learned", "fitted_value"}:
+                    raise  # nothing else was asked for
         for kind in kinds:
             if kind == "learned" and lesson is not None:
                 found[kind] = (lesson.predictor, lesson.notes)
