@@ -13,6 +13,7 @@ from tta_langgraph.commands.recording import record
 from tta_langgraph.commands.serve import serve
 from tta_langgraph.commands.sleeping import sleep
 from tta_langgraph.commands.tracing import fit, replay, report, stats, tune
+from tta_langgraph.commands.transfer import export, import_
 
 app = typer.Typer(
     name="tta",
@@ -22,8 +23,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-for command in (demo, ask, serve, record, replay, fit, tune, report, stats, sleep):
-    app.command()(command)
+for command in (demo, ask, serve, record, import_, export, replay, fit, tune, report, stats, sleep):
+    app.command(command.__name__.rstrip("_"))(command)
 
 
 def _version(wanted: bool) -> None:

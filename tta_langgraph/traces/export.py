@@ -171,6 +171,17 @@ def _refuse_other(store: TraceStore, path: str | Path, recording: str) -> None:
             )
 
 
+def is_export(path: str | Path) -> bool:
+    """Whether a file was written by an export, rather than being JSON lines of somebody else's."""
+    if _is_parquet(Path(path)):
+        return True
+    try:
+        kind_of(path)
+    except TraceError:
+        return False
+    return True
+
+
 def kind_of(path: str | Path) -> Kind:
     """Whether an export holds pools or traces."""
     if _is_parquet(Path(path)):
