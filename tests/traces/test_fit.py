@@ -101,6 +101,12 @@ def test_where_every_answer_is_alike_the_policy_stops_at_the_first(right: bool) 
     assert replay(pools, fit(pools, episodes=2)).calls.max() == 1
 
 
+def test_nothing_but_failures_make_a_policy_that_stops_at_the_first() -> None:
+    failed = {"correct": False, "executed": False, "key": None, "error_kind": "syntax"}
+    pools = [replace(p, attempts=tuple(replace(a, **failed) for a in p.attempts)) for p in two_kinds(24)]
+    assert replay(pools, fit(pools, episodes=1)).calls.max() == 1
+
+
 def test_a_half_whose_answers_are_all_right_does_not_end_the_choice() -> None:
     pools = relabelled(lambda pool: pool.db_id != "db0" or int(pool.question_id[1:]) % 16 == 0)
     assert fit(columns(pools), episodes=2).notes["chosen_by_replay"]

@@ -65,32 +65,39 @@ class Learner:
     """Of the folds."""
 
     def predictors(self, kinds: Sequence[Kind], *, rank: bool) -> dict[Kind, tuple[Predictor, dict[str, Any]]]:
-        """Predictors by kind with their held-out figures; kinds that the steps cannot teach are left out."""
+        """Predictors by kind with their held-out figures; kinds that the steps cannot teach are left out.
+
+        Raises:
+            PolicyError: the steps can teach none of them.
+        """
         found: dict[Kind, tuple[Predictor, dict[str, Any]]] = {}
+        untaught: list[PolicyError] = []
         lesson: Lesson | None = None
-        if "learned" in kinds or "fitted_value" in kinds:
-            try:
-                lesson = fit_learned(self.steps, k=self.folds, seed=self.seed, rank=rank)
-            except PolicyError:
-                if set(kinds) <= {"learned", "fitted_value"}:
-                    raise  # nothing else was asked for
         for kind in kinds:
-            if kind == "learned" and lesson is not None:
-                found[kind] = (lesson.predictor, lesson.notes)
-            elif kind == "fitted_value" and lesson is not None:
-                found[kind] = (fit_ahead(lesson, self.steps), lesson.notes)
-            elif kind == "panel" and any(step.action.kind in ("resample", "escalate") for step in self.steps):
-                panel: Predictor = fit_panel(self.table, self.steps)
-                if any(step.action.kind in ("reflect", "judge") for step in self.steps):
-                    panel = Transitions(table=self._counted(), belief=panel)
-                found[kind] = (panel, {})
-            elif kind == "transitions":
-                found[kind] = (self._transitions(), {})
-            elif kind == "vote_stability" and all(step.action.kind == "resample" for step in self.steps):
-                found[kind] = (self._stability(), {})
+            try:
+                if kind in ("learned", "fitted_value"):
+                    lesson = lesson or fit_learned(self.steps, k=self.folds, seed=self.seed, rank=rank)
+                    made: Predictor = lesson.predictor if kind == "learned" else fit_ahead(lesson, self.steps)
+                    found[kind] = (made, lesson.notes)
+                elif kind == "panel" and any(step.action.kind in ("resample", "escalate") for step in self.steps):
+                    found[kind] = (self._panel(), {})
+                elif kind == "transitions":
+                    found[kind] = (self._transitions(), {})
+                elif kind == "vote_stability" and all(step.action.kind == "resample" for step in self.steps):
+                    found[kind] = (self._stability(), {})
+            except PolicyError as error:
+                untaught.append(error)
+        if not found and untaught:
+            raise untaught[0]
         if not found:
             raise PolicyError(f"nothing to learn for {', '.join(kinds)}", where="fit", remedy="Use predictor='auto'")
         return found
+
+    def _panel(self) -> Predictor:
+        panel = fit_panel(self.table, self.steps)
+        if any(step.action.kind in ("reflect", "judge") for step in self.steps):
+            return Transitions(table=self._counted(), belief=panel)
+        return panel
 
     def _transitions(self) -> Transitions:
         """Counted transitions over agreement whose prior is fitted to how samples agreed."""
