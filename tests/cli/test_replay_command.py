@@ -46,6 +46,12 @@ def test_an_opening_of_several_answers_is_best_of_as_many(pools: str) -> None:
     assert (own["accuracy"], own["tokens"]) == (same["accuracy"], same["tokens"])
 
 
+def test_accuracies_come_with_their_intervals(pools: str) -> None:
+    for each in figures("replay", pools)["strategies"]:
+        assert 0 <= each["low"] < each["accuracy"] < each["high"] <= 1
+    assert "accuracy [95%]" in CliRunner().invoke(app, ["replay", pools]).stdout
+
+
 def test_a_tuned_policy_carries_its_opening(pools: str, tmp_path: Path) -> None:
     out = tmp_path / "tuned.json"
     done = CliRunner().invoke(

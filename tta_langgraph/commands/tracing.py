@@ -72,14 +72,21 @@ def replay(
         else:
             own = run(table, chosen, budget=budget, cards=cards, progress=tell)
     found = [own, *sorted(statics(Bench(table, cards)), key=lambda o: -o.accuracy)[:12]]
-    rows = [[o.name, f"{o.accuracy:.3f}", f"{o.mean_tokens:.0f}", f"{o.mean_seconds:.2f}"] for o in found]
+    points = [o.point() for o in found]
     if as_json:
-        names = ("strategy", "accuracy", "tokens", "seconds")
-        figures = [dict(zip(names, (o.name, o.accuracy, o.mean_tokens, o.mean_seconds), strict=True)) for o in found]
+        names = ("strategy", "accuracy", "low", "high", "tokens", "seconds")
+        figures = [
+            dict(zip(names, (o.name, o.accuracy, p.low, p.high, o.mean_tokens, o.mean_seconds), strict=True))
+            for o, p in zip(found, points, strict=True)
+        ]
         console.print_json(json.dumps({"questions": len(table), "episodes": cards.episodes, "strategies": figures}))
         return
     console.print(f"{len(table)} questions, {cards.episodes} episodes of {own.name}\n", highlight=False)
-    show_table(console, ("strategy", "accuracy", "tokens", "seconds"), rows)
+    rows = [
+        [o.name, f"{o.accuracy:.3f} [{p.low:.3f}, {p.high:.3f}]", f"{o.mean_tokens:,.0f}", f"{o.mean_seconds:.2f}"]
+        for o, p in zip(found, points, strict=True)
+    ]
+    show_table(console, ("strategy", "accuracy [95%]", "tokens", "seconds"), rows)
 
 
 def fit(
