@@ -7,7 +7,10 @@ import itertools
 import numpy as np
 import pytest
 
-from tta_langgraph.traces.report_charts import mixtures, round_ticks
+from tta_langgraph.decision import Policy
+from tta_langgraph.traces.model import Attempt, Pool
+from tta_langgraph.traces.replay_evaluate import evaluate
+from tta_langgraph.traces.report_charts import cost_of_pass_figure, mixtures, round_ticks
 
 pytest.importorskip("matplotlib", reason="reports need matplotlib (extra: report)")
 
@@ -40,3 +43,35 @@ def test_labels_of_a_logarithmic_axis_do_not_overlap(span: tuple[float, float], 
     )
     assert len(boxes) >= 2
     assert all(end < start for (_, end), (start, _) in itertools.pairwise(boxes))
+
+
+@pytest.mark.parametrize("narrow", [True, False])
+def test_models_with_long_names_leave_room_for_their_bars(narrow: bool) -> None:
+    from matplotlib.figure import Figure
+
+    pools = [
+        Pool(
+            question_id=f"q{q}",
+            db_id=f"db{q}",
+            attempts=tuple(
+                Attempt(
+                    id=name,
+                    action="escalate" if rank else "generate",
+                    model=f"some-provider/a-model-with-a-very-long-name-{name}-instruct-fp8-greedy-zero-shot",
+                    correct=True,
+                    key="k",
+                    completion_tokens=10 * 4**rank,
+                )
+                for rank, name in enumerate(("small", "middle", "large"))
+            ),
+        )
+        for q in range(6)
+    ]
+    chart = cost_of_pass_figure(evaluate(pools, Policy.default("sql"), repeats=1, prices=[1e-3], keep=False))
+    assert chart is not None
+    figure = Figure(figsize=(4.1 if narrow else 8.2, chart.height), layout="constrained")
+    axes = figure.subplots()
+    chart.draw(axes, narrow)
+    figure.draw_without_rendering()
+    assert axes.get_window_extent().width > 0.4 * figure.bbox.width
+    assert all(label.get_window_extent().x0 >= 0 for label in axes.get_yticklabels())

@@ -134,12 +134,21 @@ def _name_corners(axes: Axes, line: Frontier) -> None:
     axes.autoscale_view()
     taken: list[tuple[float, float, float]] = []
     corners = list(zip(line.cost.tolist(), line.accuracy.tolist(), line.names, strict=True))
-    for at, right, name in (corners[-1], *corners[:-1]):
+    for at, right, whole in (corners[-1], *corners[:-1]):
+        name = elided(whole, 32)
         x, y = axes.transData.transform((at, right))
         width = 7.0 * len(name)  # pixels; a little more than these letters take
         if all(x + width < other or x > other + wide or abs(y - height) > 14 for other, height, wide in taken):
             axes.annotate(name, (at, right), textcoords="offset points", xytext=(4, -11), size=8, color=FAINT)
             taken.append((x, y, width))
+
+
+def elided(name: str, most: int) -> str:
+    """A long name with its middle left out: models are told apart by how their names begin and end."""
+    if len(name) <= most:
+        return name
+    head = (most - 1) // 2
+    return f"{name[:head]}…{name[len(name) - (most - 1 - head) :]}"
 
 
 def _scatter(axes: Axes, points: Sequence[Point], colour: str, marker: str, label: str) -> None:
@@ -361,7 +370,7 @@ def cost_of_pass_figure(ev: Evaluation, *, most: int = 14) -> Figure | None:
     def draw(axes: Axes, narrow: bool) -> None:
         y = np.arange(len(shown))[::-1]
         axes.barh(y, [item[0] for item in shown], color=[item[3] for item in shown], height=0.62)
-        axes.set_yticks(y, [item[1].name for item in shown])
+        axes.set_yticks(y, [elided(item[1].name, 18 if narrow else 44) for item in shown])
         axes.grid(axis="y", visible=False)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 or not value else f"{value:g}")
         axes.set_xlabel("tokens per right answer")
@@ -398,7 +407,7 @@ def budget_figure(ev: Evaluation, headline: Outcomes) -> Figure:
     qs = np.linspace(0.05, 0.95, 19)
 
     def draw(axes: Axes, narrow: bool) -> None:
-        for outcome, colour, label in ((headline, POLICY, "policy"), (rival, FIXED, rival.name)):
+        for outcome, colour, label in ((headline, POLICY, "policy"), (rival, FIXED, elided(rival.name, 32))):
             ordered = np.sort(outcome.tokens)
             axes.step(ordered, np.linspace(0, 1, len(ordered)), where="post", color=colour, label=label)
             axes.plot([outcome.mean_tokens] * 2, [0, 0.06], color=colour, lw=3)
@@ -447,7 +456,7 @@ def actions_figure(headline: Outcomes) -> Figure | None:
         base = np.zeros(depth)
         for name in sorted(names, key=lambda n: n != "stop"):
             share = np.asarray([counts[step][name] / total for step in range(depth)])
-            axes.bar(x, share, bottom=base, color=colour[name], width=0.7, label=name)
+            axes.bar(x, share, bottom=base, color=colour[name], width=0.7, label=elided(name, 32))
             base += share
         axes.set_xticks(x, [str(step + 1) for step in range(depth)])
         axes.set_xlabel("decision of the episode")
