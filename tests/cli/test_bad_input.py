@@ -60,3 +60,10 @@ def test_a_broken_line_is_the_only_line_that_is_named(tmp_path: Path) -> None:
 
 def test_questions_that_are_not_there_are_told_with_what_to_give(tmp_path: Path) -> None:
     assert "JSON lines" in str(refused("record", str(tmp_path / "none.jsonl"), str(tmp_path)))
+
+
+def test_no_questions_are_not_recorded_in_silence(tmp_path: Path) -> None:
+    file = tmp_path / "questions.jsonl"
+    file.touch()
+    error = refused("record", str(file), str(tmp_path), "--store", str(tmp_path / "t.sqlite"))
+    assert (error.what, error.where) == ("there are no questions", str(file))

@@ -81,6 +81,16 @@ def test_an_export_is_not_imported_into_another_export(answers: str, tmp_path: P
     assert CliRunner().invoke(app, ["import", out, "--out", str(tmp_path / "again.jsonl")]).exit_code == 2
 
 
+def test_a_store_is_not_named_like_a_table(answers: str, tmp_path: Path) -> None:
+    error = CliRunner().invoke(app, ["import", answers, *FIELDS, "--out", str(tmp_path / "pools.csv")]).exception
+    assert "no export is known for '.csv'" in str(error)
+    assert not list(tmp_path.glob("pools*"))
+
+
+def test_who_takes_answers_for_pools_is_shown_the_way(answers: str) -> None:
+    assert "tta import" in str(CliRunner().invoke(app, ["replay", answers]).exception)
+
+
 def test_what_is_not_there_is_not_exported(tmp_path: Path) -> None:
     error = CliRunner().invoke(app, ["export", str(tmp_path / "none.sqlite"), str(tmp_path / "out.jsonl")]).exception
     assert isinstance(error, TraceError)

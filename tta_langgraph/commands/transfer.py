@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from tta_langgraph.traces.foreign import Imported
 
 EXPORTS = (".jsonl", ".jsonl.gz", ".parquet")
-"""Endings of exports; anything else is a store."""
+"""Endings of exports."""
+NO_STORES = (".json", ".csv", ".tsv", ".txt", ".gz", ".zip")
+"""Endings that nobody gives to a trace store; anything else is one."""
 
 
 def import_(
@@ -45,11 +47,13 @@ def import_(
     questions: Annotated[bool, typer.Option(help="Keep the questions' texts in an export.")] = False,
 ) -> None:
     """Make pools of answers that were recorded elsewhere, to be fitted on and replayed."""
-    from tta_langgraph.traces.export import export_pools, import_into, is_export
+    from tta_langgraph.traces.export import check_export, export_pools, import_into, is_export
     from tta_langgraph.traces.foreign import read_answers
     from tta_langgraph.traces.store import TraceStore
 
     console = Console(stderr=True, soft_wrap=True)
+    if out.endswith(EXPORTS) or out.endswith(NO_STORES):
+        check_export(out)
     if is_export(answers):
         if out.endswith(EXPORTS) or field or about or price or models:
             raise typer.BadParameter("this is an export already: only --out STORE and --recording mean something here")

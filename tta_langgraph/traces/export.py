@@ -257,7 +257,7 @@ def _header(line: str, where: str) -> dict[str, Any]:
     except ValueError:
         header = None
     if not isinstance(header, dict) or header.get("tta") not in ("pools", "traces"):
-        raise TraceError("not an export of traces or pools", where=where, remedy="Write it with export_pools")
+        raise TraceError("not an export of traces or pools", where=where, remedy=FOREIGN)
     check_schema(header.get("schema"), where=where)
     return header
 
@@ -311,4 +311,5 @@ def _is_parquet(path: Path) -> bool:
     return path.suffix == ".parquet"
 
 
+FOREIGN = "Answers that were recorded elsewhere come in with `tta import`"
 _CUT = "Was it cut off while it was written or copied?"

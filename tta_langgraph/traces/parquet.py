@@ -46,7 +46,7 @@ def read_header(path: Path) -> dict[str, Any]:
     with _opened(path) as file:
         found = (file.schema_arrow.metadata or {}).get(_KEY)
     if found is None:
-        raise TraceError("not an export of traces or pools", where=str(path), remedy="Write it with export_pools")
+        raise TraceError("not an export of traces or pools", where=str(path), remedy="Write it with `tta export`")
     header: dict[str, Any] = json.loads(found)
     check_schema(header.get("schema"), where=str(path))
     return header

@@ -40,7 +40,7 @@ def load_questions(path: str | Path) -> list[Question]:
     `difficulty` and `split`; others are ignored.
 
     Raises:
-        TraceError: the file cannot be read, a line is not JSON or lacks a field, or an id comes twice.
+        TraceError: the file cannot be read or is empty, a line is not JSON or lacks a field, or an id comes twice.
     """
     found: dict[str, Question] = {}
     try:
@@ -58,6 +58,8 @@ def load_questions(path: str | Path) -> list[Question]:
             if question.id in found:
                 raise TraceError(f"the id {question.id!r} comes twice", where=f"{path}, line {number}")
             found[question.id] = question
+    if not found:
+        raise TraceError("there are no questions", where=str(path), remedy="Give one JSON object per line")
     return list(found.values())
 
 

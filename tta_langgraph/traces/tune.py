@@ -100,7 +100,8 @@ def tune(
         )
     name, asked = given[0]
     if not (asked > 0 and math.isfinite(asked)) or (name == "accuracy" and asked > 1):
-        raise PolicyError(f"a target of {asked:g} {name}", where="tune", remedy="Give a positive, finite number")
+        range_ = "an accuracy in (0, 1]" if name == "accuracy" else "a positive, finite number"
+        raise PolicyError(f"a target of {asked:g} {name}", where="tune", remedy=f"Give {range_}")
     if policy.rule is not None:
         raise PolicyError(
             "a static strategy has no price to tune", where=f"tune {policy.name}", remedy="Give a policy that forecasts"
