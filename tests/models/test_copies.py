@@ -5,15 +5,21 @@ from __future__ import annotations
 import copy
 import pickle
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from langchain_core.load import dumps, loads
+from langchain_openai import ChatOpenAI
 
 from tta_langgraph import budgeted
 from tta_langgraph.models.embedded import EmbeddedChatModel, create_embedded_model
 from tta_langgraph.models.metered import BudgetedChatModel
+from tta_langgraph.models.openai_compatible import chat_openai_server
 from tta_langgraph.models.vllm import ChatVLLM
+from tta_langgraph.testing import ScriptedServer
 
 from .conftest import gguf_bytes
 
@@ -84,3 +90,42 @@ def test_several_prompts_have_one_usage(inner: Any, wrap: Any) -> None:
         "model_name": "m",
     }
     assert wrap(inner)._combine_llm_outputs([None]) == {}
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    with ScriptedServer(script=lambda _: "fine") as server:
+        yield server
+
+
+@pytest.mark.parametrize("copied", WAYS, ids=["copy", "deepcopy", "model_copy", "deep model_copy", "pickle"])
+@pytest.mark.parametrize("wrap", [lambda model: model, budgeted], ids=["bare", "budgeted"])
+def test_so_can_the_model_of_a_server_which_then_answers_as_before(
+    server: ScriptedServer, copied: Any, wrap: Any
+) -> None:
+    model = wrap(chat_openai_server(server.base_url, temperature=0.3, extra_body={"top_k": 3}, max_tokens=9))
+    model.invoke("x")
+    assert copied(model).invoke("x").text == "fine"
+    first, second = (call.params for call in server.log)
+    assert second == first
+
+
+def test_a_copy_of_a_servers_model_ignores_a_proxy_too(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    model = chat_openai_server(server.base_url)
+    assert pickle.loads(pickle.dumps(model)).invoke("x").text == "fine"
+
+
+def test_an_http_client_of_the_users_own_is_not_lost_in_silence(server: ScriptedServer) -> None:
+    with httpx.Client() as client:
+        model = chat_openai_server(server.base_url, http_client=client)
+        with pytest.raises(TypeError, match="http_client"):
+            pickle.dumps(model)
+
+
+@pytest.mark.filterwarnings("ignore:The function `loads` is in beta")
+def test_langchain_reads_a_servers_model_back_as_its_own_kind(server: ScriptedServer) -> None:
+    saved = dumps(chat_openai_server(server.base_url, temperature=0.3))
+    secrets = {"OPENAI_API_KEY": "none"}
+    read = loads(saved, secrets_map=secrets, allowed_objects="all", ignore_unserializable_fields=True)
+    assert (type(read), read.temperature) == (ChatOpenAI, 0.3)

@@ -29,7 +29,8 @@ def chat_openai_server(
     """A `ChatOpenAI` for a server of your own, set up so that a budget can trust it.
 
     Usage is reported in streams as well, the client does not retry behind the budget's back, and a request that is
-    cancelled or times out closes its connection, at which vLLM aborts it.
+    cancelled or times out closes its connection, at which vLLM aborts it. The model can be copied deeply and pickled,
+    its API key included; a copy opens connections of its own.
 
     Args:
         base_url: the server's address, with or without `/v1`.
@@ -50,7 +51,7 @@ def chat_openai_server(
         >>> model = chat_openai_server("http://localhost:8000", "my-model", check=False)  # doctest: +SKIP
     """
     try:
-        from langchain_openai import ChatOpenAI
+        from tta_langgraph.models.server_model import ServerChatModel
     except ImportError as error:
         raise ModelError(
             "a model server needs the package langchain-openai",
@@ -65,24 +66,17 @@ def chat_openai_server(
         model = _served_model(address, model, key, connect_timeout)
     elif model is None:
         raise ModelError("check=False needs the name of the model", where="chat_openai_server")
-    local = urlsplit(address).hostname in _LOOPBACK
-    patience = httpx.Timeout(timeout, connect=connect_timeout)
-    clients: dict[str, Any] = {}
-    if local:  # a proxy of the environment must not swallow requests to this machine
-        clients["http_client"] = httpx.Client(timeout=patience, trust_env=False)
-        clients["http_async_client"] = httpx.AsyncClient(timeout=patience, trust_env=False)
     try:
-        return ChatOpenAI(
+        return ServerChatModel(
             base_url=address,
             model=model,
             api_key=key,
-            timeout=patience,
+            timeout=httpx.Timeout(timeout, connect=connect_timeout),
             **{
                 "max_retries": 0,
                 "stream_usage": True,
                 "extra_body": dict(extra_body) if extra_body else None,
                 "use_responses_api": False,
-                **clients,
                 **options,
             },
         )
@@ -110,7 +104,7 @@ def served_models(base_url: str, *, api_key: str | None = None, timeout: float =
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     try:
         with httpx.Client(
-            timeout=timeout, trust_env=urlsplit(address).hostname not in _LOOPBACK, follow_redirects=True
+            timeout=timeout, trust_env=not on_this_machine(address), follow_redirects=True
         ) as client:
             reply = client.get(url, headers=headers)
     except httpx.TimeoutException as error:
@@ -147,6 +141,11 @@ def normalised(base_url: str) -> str:
     for tail in _PASTED:
         path = path.removesuffix(tail)
     return f"{parts.scheme}://{parts.netloc}{path or '/v1'}"
+
+
+def on_this_machine(url: str) -> bool:
+    """Whether a server is reached without a network, so that no proxy of the environment may come between."""
+    return urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
 
 
 def _served_model(address: str, model: str | None, key: str, timeout: float) -> str:
@@ -197,5 +196,4 @@ def _listed(reply: httpx.Response, url: str) -> list[dict[str, Any]]:
 
 
 _NO_KEY: Final = "EMPTY"
-_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _PASTED: Final = ("/chat/completions", "/completions", "/models")
