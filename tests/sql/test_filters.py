@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from hostile_setup import fill
 from sqlalchemy import create_engine, text
 
 from tta_langgraph.sql import Database
+from tta_langgraph.sql.backend import StatementError
+from tta_langgraph.sql.checks import Verdict
+from tta_langgraph.sql.stop import Stop
 
 SECRET = {2014, 2015}
 """Years that only the hidden table holds."""
@@ -99,3 +103,71 @@ def test_a_file_is_not_read_under_the_name_of_a_common_table_expression(tmp_path
         for body in (f'SELECT * FROM "{name}"', f"SELECT * FROM '{name}'"):
             result = database.execute(f'WITH "{name}" AS ({body}) SELECT * FROM "{name}"')
             assert not result.ok, result.rows
+
+
+@pytest.fixture
+def searchable(tmp_path: Path) -> Path:
+    """A SQLite file with two tables for full-text search and one with a secret."""
+    path = tmp_path / "search.sqlite"
+    connection = sqlite3.connect(path)
+    try:
+        for name, words in (("open_notes", "hello world"), ("closed_notes", "hunter2")):
+            connection.execute(f"CREATE VIRTUAL TABLE {name} USING fts5(body)")
+            connection.execute(f"INSERT INTO {name} VALUES (?)", (words,))
+    except sqlite3.OperationalError as error:
+        pytest.skip(f"this SQLite has no full-text search: {error}")
+    connection.execute("CREATE TABLE account (password TEXT)")
+    connection.execute("INSERT INTO account VALUES ('hunter2')")
+    connection.commit()
+    connection.close()
+    return path
+
+
+@pytest.mark.parametrize("filters", [{"exclude_tables": ["account", "closed_*"]}, {"include_tables": ["open_notes"]}])
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT 'hunter2' IN account",
+        "WITH a AS (SELECT 'hunter2' IN account) SELECT * FROM a",
+        "WITH a AS (SELECT 1 WHERE 'hunter2' IN main.account) SELECT * FROM a",
+        "WITH a AS (SELECT 'hunter2' IN 'account') SELECT * FROM a",
+        "WITH a AS (SELECT 'hunter2' IN closed_notes('hunter2')) SELECT * FROM a",
+        "WITH a AS (SELECT 'hunter2' IN main.closed_notes('hunter2')) SELECT * FROM a",
+        "WITH a AS (SELECT * FROM closed_notes('hunter2')) SELECT * FROM a",
+        "SELECT * FROM closed_notes_content",
+        "WITH a AS (SELECT (1, 2, 3, 4, 5) IN sqlite_master) SELECT * FROM a",
+    ],
+)
+def test_sqlite_reads_no_hidden_table_after_in_nor_as_a_function(
+    searchable: Path, filters: dict[str, list[str]], sql: str
+) -> None:
+    with Database(searchable, **filters) as database:  # type: ignore[arg-type]
+        assert database.execute(sql).error_kind == "refused", sql
+
+
+def test_sqlites_authorizer_refuses_what_a_common_table_expression_reads(searchable: Path) -> None:
+    """The second wall, told no more than the names of the statement's expressions."""
+    with Database(searchable, exclude_tables=["account"]) as database:
+        assert database._backend is not None
+        for sql in ("SELECT password FROM account", "WITH a AS (SELECT * FROM account) SELECT * FROM a"):
+            with pytest.raises(StatementError, match="prohibited"):
+                database._backend.run(sql, Verdict(defined=frozenset({"a"})), Stop(5), database._limits)
+
+
+def test_a_value_may_be_looked_for_in_a_common_table_expression_or_a_table(searchable: Path) -> None:
+    with Database(searchable, exclude_tables=["account"]) as database:
+        assert database.execute("WITH a AS (SELECT 1) SELECT 1 IN a, 2 IN a").rows == ((1, 0),)
+        assert database.execute("SELECT 'hello world' IN open_notes").rows == ((1,),)
+
+
+def test_full_text_search_reads_and_its_own_tables_are_not_shown(searchable: Path) -> None:
+    with Database(searchable, include_tables=["open_notes"]) as database:
+        assert database.tables == ("open_notes",)
+        for sql in (
+            "SELECT body FROM open_notes WHERE open_notes MATCH 'hello' ORDER BY rank",
+            "SELECT highlight(open_notes, 0, '', '') FROM open_notes('world')",
+        ):
+            assert database.execute(sql).rows == (("hello world",),), sql
+    with Database(searchable) as database:
+        assert database.tables == ("account", "closed_notes", "open_notes")
+        assert database.execute("SELECT count(*) FROM closed_notes WHERE body MATCH 'hunter2'").rows == ((1,),)

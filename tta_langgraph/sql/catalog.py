@@ -76,7 +76,7 @@ class Catalog:
 
 
 def table_names(connection: Connection, schema: str | None) -> list[str]:
-    """Tables and views of the schema."""
+    """Tables and views of the schema, without those in which SQLite's virtual tables keep their indexes."""
     if connection.dialect.name == "duckdb":
         rows = connection.execute(text(_DUCKDB_TABLES), {"schema": schema}).all()
         return [str(row[0]) for row in rows]
@@ -84,6 +84,9 @@ def table_names(connection: Connection, schema: str | None) -> list[str]:
     names = [*inspector.get_table_names(schema), *inspector.get_view_names(schema)]
     if connection.dialect.name == "postgresql":
         names += inspector.get_materialized_view_names(schema)
+    if connection.dialect.name == "sqlite":  # older ones than 3.37 list nothing
+        listed = connection.exec_driver_sql("PRAGMA table_list").all()
+        names = list(set(names) - {str(name) for _, name, kind, *_ in listed if kind == "shadow"})
     return sorted(set(names))
 
 

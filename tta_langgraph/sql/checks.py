@@ -11,6 +11,7 @@ from typing import Literal
 
 from sqlglot import TokenType, exp
 
+from tta_langgraph.sql.after_in import name_tables
 from tta_langgraph.sql.expansion import expanded
 from tta_langgraph.sql.growth import too_large, wide_format
 from tta_langgraph.sql.parsing import orders, parse
@@ -83,6 +84,8 @@ class Verdict:
     """Lower-case words written before a bracket, functions among them."""
     tables: frozenset[str] = field(default_factory=frozenset)
     """Lower-case names of the tables it reads, common table expressions left out."""
+    defined: frozenset[str] = field(default_factory=frozenset)
+    """Lower-case names of its common table expressions."""
 
 
 @lru_cache(maxsize=4096)
@@ -108,6 +111,8 @@ def check(sql: str, policy: Policy) -> Verdict:
     if "/*+" in sql:  # hints are advice to the planner; they are left out, and so is their tree
         for hint in list(tree.find_all(exp.Hint)):
             hint.pop()
+    if policy.dialect == "sqlite":
+        name_tables(tree)
     calls = called(parsed.tokens)
     nodes = list(tree.walk())
     refusal = _harmful(calls, policy) or _nodes(tree, nodes, policy)
@@ -130,6 +135,7 @@ def check(sql: str, policy: Policy) -> Verdict:
         width=width,
         stars=stars,
         tables=tables,
+        defined=defined,
         calls=calls,
     )
 
@@ -221,7 +227,11 @@ def _tables(nodes: list[exp.Expr], defined: frozenset[str], policy: Policy) -> t
         if not isinstance(table, exp.Table):
             continue
         name, schema = table.name.lower(), table.db.lower()
-        if not name or isinstance(table.this, exp.Func):
+        if isinstance(table.this, exp.Func):
+            if policy.dialect == "sqlite" and _called(table.this) in policy.without_tables:  # a virtual table's
+                return frozenset(), f"the table {_called(table.this)} is not available"
+            continue
+        if not name:
             continue
         if name in defined and shadowed(table, policy.dialect):
             continue

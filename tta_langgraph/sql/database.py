@@ -107,6 +107,7 @@ class Database:
             self._policy = Policy(
                 dialect=self.dialect,
                 only_tables=frozenset(name.lower() for name in self.tables) if filtered else None,
+                without_tables=hidden if filtered else frozenset(),
                 only_schemas=self._source.reading(lambda c: qualifiers(c, schema)) if filtered else frozenset(),
                 grammar=self._backend.grammar,
                 safe_calls=self._backend.safe_calls,

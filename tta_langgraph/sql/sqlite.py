@@ -128,7 +128,7 @@ def run_on(
         raw.set_progress_handler(stop.due, _STEPS)
     else:
         raw.set_progress_handler(lambda: watch.look() or stop.due(), _FEW_STEPS)
-    raw.set_authorizer(_authorizer(refused, stop))
+    raw.set_authorizer(_authorizer(refused, verdict.defined, stop))
     try:
         with stop.watched(raw.interrupt):
             try:
@@ -210,15 +210,26 @@ def _fetch(raw: sqlite3.Connection, sql: str, limits: Limits) -> Fetched:
         cursor.close()
 
 
-def _authorizer(refused: Callable[[str], bool], stop: Stop) -> Callable[..., int]:
-    """Lets reading pass. Also the clock while a statement is being prepared, where the progress handler is silent."""
+def _authorizer(refused: Callable[[str], bool], defined: frozenset[str], stop: Stop) -> Callable[..., int]:
+    """Lets reading pass. Also the clock while a statement is being prepared, where the progress handler is silent.
+
+    Args:
+        refused: says whether a table may not be read (lower-case name).
+        defined: the statement's common table expressions. SQLite names them as the source of what they read, as it
+            names a view, but only a view has rights of its own.
+        stop: when to end.
+    """
 
     def authorize(action: int, first: str | None, second: str | None, _db: str | None, source: str | None) -> int:
         if action == sqlite3.SQLITE_READ:
-            if source is None and first is not None and refused(first.lower()):
+            own = source is None or source.lower() in defined
+            if own and first is not None and refused(first.lower()):
                 return sqlite3.SQLITE_DENY
         elif action == sqlite3.SQLITE_FUNCTION:
             if (second or "").lower() in _NEVER:
+                return sqlite3.SQLITE_DENY
+        elif action == sqlite3.SQLITE_PRAGMA:  # full-text search asks whether another connection has written
+            if first != "data_version" or second is not None:
                 return sqlite3.SQLITE_DENY
         elif action not in _READING:
             return sqlite3.SQLITE_DENY
@@ -239,7 +250,7 @@ def _value_cap(verdict: Verdict, limits: Limits, widest: int) -> int:
 def _explained(error: BaseException, stop: Stop, limits: Limits) -> StatementError:
     text = str(error).strip() or type(error).__name__
     lower = text.lower()
-    if stop.reason is not None and ("interrupted" in lower or "not authorized" in lower or "prohibited" in lower):
+    if stop.reason is not None and ("interrupted" in lower or _DENIED.search(lower)):
         return StatementError(stop.reason, "stopped at the deadline" if stop.reason == "timeout" else "cancelled")
     for kind, pattern in _KINDS.items():
         if pattern.search(lower):
@@ -277,12 +288,13 @@ _LIMITS = {
     sqlite3.SQLITE_LIMIT_VDBE_OP: 2_000_000,
     sqlite3.SQLITE_LIMIT_COMPOUND_SELECT: 200,
 }
+_DENIED = re.compile(r"not authorized|authorization denied|prohibited")
 _KINDS: dict[ErrorKind, re.Pattern[str]] = {
     "schema": re.compile(
         r"no such (column|table|function|collation|window|module)|ambiguous column|wrong number of arguments|"
         r"has no column|misuse of (aggregate|window)|no tables specified"
     ),
-    "refused": re.compile(r"not authorized|prohibited|readonly database|one statement at a time|read-only"),
+    "refused": re.compile(rf"{_DENIED.pattern}|readonly database|one statement at a time|read-only"),
     "syntax": re.compile(
         r"syntax error|incomplete input|unrecognized token|parser stack overflow|do not have the same number|"
         r"should come|term out of range|sub-select returns|row value misused|expression tree is too large|"
