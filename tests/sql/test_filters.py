@@ -93,6 +93,31 @@ def test_the_catalog_of_the_server_is_not_read_under_the_name_of_a_common_table_
         assert result.error_kind == "refused"
 
 
+def test_duckdbs_macros_read_no_table_by_a_name_that_they_are_given(tmp_path: Path) -> None:
+    pytest.importorskip("duckdb_engine")
+    (tmp_path / "secret.csv").write_text("year\n2014\n")
+    engine = create_engine(f"duckdb:///{tmp_path}/s.duckdb")
+    fill(engine)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE MACRO any_of(t) AS TABLE SELECT * FROM query_table(t)"))
+        connection.execute(text("CREATE MACRO all_of(t) AS TABLE SELECT * FROM any_of(t)"))
+        connection.execute(text("CREATE MACRO older(n) AS TABLE SELECT name FROM singer WHERE age > n"))
+        connection.execute(text("CREATE MACRO twice(x) AS 2 * x"))
+    with Database(engine, exclude_tables=["concert"]) as database:
+        for read in ("concert", f"'{tmp_path}/secret.csv'"):
+            for sql in (
+                f"SELECT * FROM histogram_values({read}, year)",
+                f"SELECT * FROM histogram({read}, year)",
+                f"SELECT h.* FROM singer, LATERAL histogram({read}, year) AS h",
+                f"FROM any_of({read})",
+                f"FROM all_of({read})",
+            ):
+                result = database.execute(sql)
+                assert result.error_kind == "refused", (sql, result.rows)
+        assert database.execute("SELECT name FROM older(40)").rows == (("Ann",),)
+        assert database.execute("SELECT twice(age) FROM singer WHERE id = 1").rows == ((82,),)
+
+
 def test_a_file_is_not_read_under_the_name_of_a_common_table_expression(tmp_path: Path) -> None:
     pytest.importorskip("duckdb_engine")
     (tmp_path / "secret.csv").write_text("a,b\n1,2\n")

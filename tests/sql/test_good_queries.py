@@ -130,6 +130,13 @@ GOOD = {
         "SELECT s.name FROM singer AS s ASOF JOIN concert AS c ON s.id >= c.id",
         "SELECT regexp_extract(name, '^(.)', 1), name[1], name[1:2] FROM singer",
         "SELECT * FROM (PIVOT concert ON year USING count(*) GROUP BY singer_id)",
+        "SELECT name.upper(), 'x'.repeat(3), '{}!'.format(name), name.replace('n', 'm'), [1, 2].list_sum() FROM singer",
+        "SELECT histogram(age), sum(age) FROM singer",
+        "SELECT name, levenshtein(name, 'Anne') AS d FROM singer WHERE jaro_winkler_similarity(name, 'Ann') > 0.5",
+        "SELECT levenshtein(left(a.name, 100), left(b.name, 100)) FROM singer AS a, singer AS b",
+        "SELECT main.lower(name), x FROM singer, range(2) AS r(x), unnest([1, 2]) AS u(y)",
+        "SELECT k.key, k.value FROM singer, json_each('{\"a\": 1}') AS k",
+        "SELECT now() > TIMESTAMP '2020-01-01', now()",
     ],
 }
 

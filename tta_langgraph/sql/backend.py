@@ -51,6 +51,8 @@ class Backend(ABC):
     safe_calls: frozenset[str] | None = None
     """Lower-case names of the functions that the engine's catalog calls free of side effects; None if it has none."""
 
+    safe_sources: frozenset[str] | None = None
+    """The same for functions that stand in FROM as a table does; None if that makes no difference."""
     unsafe_calls: frozenset[str] = frozenset()
     """Lower-case names of the functions of which the catalog says that they may have side effects, or says nothing."""
     grammar: str | None = None

@@ -54,6 +54,8 @@ class Policy:
     """Lower-case names of the tables that may not be read."""
     safe_calls: frozenset[str] | None = None
     """Lower-case names of the functions that may be called; None for all but those known to do harm."""
+    safe_sources: frozenset[str] | None = None
+    """Lower-case names of the functions that may stand in FROM; None for all that may be called."""
     unsafe_calls: frozenset[str] = frozenset()
     """Lower-case names of functions that the engine's catalog does not call free of side effects."""
     allow_calls: frozenset[str] = frozenset()
@@ -202,6 +204,8 @@ def _forbidden(kind: type) -> bool:
 
 
 def _safe(node: exp.Func, policy: Policy) -> bool:
+    if policy.safe_sources is not None and isinstance(node.parent, (exp.Table, exp.Lateral)):
+        return _called(node) in policy.safe_sources | policy.allow_calls
     if policy.safe_calls is None and policy.dialect in DEEP:
         return True
     if isinstance(node, exp.Anonymous):

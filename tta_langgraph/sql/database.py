@@ -111,6 +111,7 @@ class Database:
                 only_schemas=self._source.reading(lambda c: qualifiers(c, schema)) if filtered else frozenset(),
                 grammar=self._backend.grammar,
                 safe_calls=self._backend.safe_calls,
+                safe_sources=self._backend.safe_sources,
                 unsafe_calls=self._backend.unsafe_calls,
                 allow_calls=frozenset(name.lower() for name in allow_functions),
                 max_growth=max_value_bytes,

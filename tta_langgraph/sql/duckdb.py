@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 from typing import Any
 
 from sqlalchemy import Connection
@@ -11,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from tta_langgraph.sql.backend import Backend, Fetched, StatementError, stopped
 from tta_langgraph.sql.checks import Verdict
 from tta_langgraph.sql.connect import Source
+from tta_langgraph.sql.duckdb_functions import safe_functions
 from tta_langgraph.sql.result import ErrorKind
 from tta_langgraph.sql.rows import Limits, RowSink
 from tta_langgraph.sql.stop import Stop
@@ -30,7 +32,7 @@ class DuckDBBackend(Backend):
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self.safe_calls = source.reading(_safe_calls)
+        self.safe_calls, self.safe_sources = source.reading(safe_functions)
         self._known: frozenset[str] = frozenset()
 
     def run(self, sql: str, verdict: Verdict, stop: Stop, limits: Limits) -> Fetched:
@@ -80,11 +82,11 @@ class DuckDBBackend(Backend):
 
 def _cutting(sql: str, columns: list[tuple[str, str]], cap: int) -> str:
     """The statement with long values cut inside the database: it hands out two thousand rows at a time."""
-    if all(_BOUNDED.match(kind) for _, kind in columns):
+    if all(_whole(kind) for _, kind in columns):
         return sql
     shown = []
     for i, (_, kind) in enumerate(columns):
-        if _BOUNDED.match(kind):
+        if _whole(kind):
             shown.append(f"c{i}")
         elif kind == "BLOB":
             shown.append(f"c{i}[1:{cap + 1}]")
@@ -94,9 +96,9 @@ def _cutting(sql: str, columns: list[tuple[str, str]], cap: int) -> str:
     return f"SELECT {', '.join(shown)} FROM (\n{sql}\n) AS tta_q({names})"
 
 
-def _safe_calls(connection: Connection) -> frozenset[str]:
-    rows = connection.exec_driver_sql(_FUNCTIONS).fetchall()
-    return frozenset(str(row[0]).lower() for row in rows) | _GRAMMAR
+def _whole(kind: str) -> bool:
+    """Whether a column of that type is fetched as it is: it is of bounded size, and the driver has a value for it."""
+    return bool(_BOUNDED.match(kind)) and (_PYTZ or not kind.endswith("WITH TIME ZONE"))
 
 
 def _explained(error: Exception, stop: Stop) -> StatementError:
@@ -114,15 +116,9 @@ def _explained(error: Exception, stop: Stop) -> StatementError:
     return StatementError(kind, f"{first} {hint[0]}" if hint else first)
 
 
-_FUNCTIONS = """
-SELECT function_name FROM duckdb_functions() GROUP BY function_name
-HAVING bool_and((function_type IN ('scalar', 'aggregate', 'macro', 'window', 'table_macro')
-    AND NOT coalesce(has_side_effects, false)) OR function_name IN ('random', 'uuid', 'gen_random_uuid', 'uuidv4',
-    'uuidv7', 'range', 'generate_series', 'unnest', 'json_each', 'json_tree', 'repeat', 'summary', 'error'))
-"""
-_GRAMMAR = frozenset({"row", "grouping", "grouping_id", "columns", "struct_pack", "coalesce", "try"})
 _TABLES = "SELECT table_name FROM duckdb_tables() UNION SELECT view_name FROM duckdb_views()"
 _BOUNDED = re.compile(r"(?!.*\[)(?:U?\w*INT(?:EGER)?|BOOLEAN|FLOAT|DOUBLE|DECIMAL|DATE|TIME\w*|INTERVAL|UUID)\b", re.I)
+_PYTZ = find_spec("pytz") is not None  # without it the driver has no moments in a time zone; they come as text
 _KINDS: dict[str, ErrorKind] = {
     "CatalogException": "schema",
     "BinderException": "schema",

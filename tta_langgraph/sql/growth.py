@@ -28,32 +28,46 @@ def too_large(nodes: list[exp.Expr], most: int, *, strict: bool) -> str | None:
     if refusal is not None:
         return refusal
     for node in nodes:
-        if isinstance(node, (exp.DPipe, exp.Concat, exp.ArrayConcat)):
-            factor: float | None = _joined(node) if strict else 1.0
-        elif isinstance(node, exp.Func):
-            name = _named(node)
-            if name in _SERIES and strict:
-                factor = _series(node)
-            elif name in _SIZED:
-                factor = _sized(node, name)
-            elif name in _FORMATS:
-                factor = _format(node)
-            elif name in _REPLACING:
-                factor = _replacing(node) if strict else 1.0
-            elif name in _QUOTING:
-                factor = 2.0
-            else:
-                continue
-            if factor is None:
-                if strict:
-                    return f"the size that {name} builds has to be a plain number"
-                continue
-        else:
-            continue
-        product *= max(1.0, factor or 1.0)
+        factors = [_factor(call, strict=strict) for call in (_readings(node) if strict else (node,))]
+        if None in factors and strict:
+            return f"the size that {_named(node)} builds has to be a plain number"
+        product *= max(factor or 1.0 for factor in factors)
         if product > most:
             break
     return f"it may build a value of more than {most} elements" if product > most else None
+
+
+def _readings(node: exp.Expr) -> tuple[exp.Expr, ...]:
+    """The node, and for a call after a dot the call that DuckDB makes of it: `'x'.repeat(9)` is `repeat('x', 9)`.
+
+    A name before the dot may be a schema as well; then both are looked at.
+    """
+    if not (isinstance(node, exp.Anonymous) and isinstance(node.parent, exp.Dot) and node.arg_key == "expression"):
+        return (node,)
+    before = node.parent.this
+    call = exp.Anonymous(this=node.this)
+    call.args["expressions"] = [before, *node.expressions]  # without moving them out of the tree
+    return (node, call) if isinstance(before, (exp.Identifier, exp.Dot)) else (call,)
+
+
+def _factor(node: exp.Expr, *, strict: bool) -> float | None:
+    """How many times larger than what it is given the node's value may be; None when that is not a plain number."""
+    if isinstance(node, (exp.DPipe, exp.Concat, exp.ArrayConcat)):
+        return _joined(node) if strict else 1.0
+    if not isinstance(node, exp.Func):
+        return 1.0
+    name = _named(node)
+    if name in _SERIES:
+        return _series(node) if strict else 1.0
+    if name in _SIZED:
+        return _sized(node, name)
+    if name in _FORMATS:
+        return _format(node)
+    if name in _REPLACING:
+        return _replacing(node) if strict else 1.0
+    if name in _JOINING and strict:
+        return float(len(_arguments(node)))
+    return 2.0 if name in _QUOTING else 1.0
 
 
 def _rows_in_rows(nodes: list[exp.Expr]) -> int:
@@ -71,11 +85,15 @@ def _rows_in_rows(nodes: list[exp.Expr]) -> int:
 
 def _slow_or_doubling(nodes: list[exp.Expr]) -> str | None:
     """What DuckDB does not interrupt: the distance of two long texts, and a fold that doubles its value each time."""
-    calls = [(_named(node), node) for node in nodes if isinstance(node, exp.Func)]
-    builds = any(name in _BUILDERS for name, _ in calls)
-    for name, node in calls:
-        if name in _DISTANCES and builds and not any(_string(argument) for argument in _arguments(node)):
-            return f"{name} of two texts that are built in the statement is not allowed, they may be too long"
+    for node in nodes:
+        if not isinstance(node, exp.Func):
+            continue
+        name = _named(node)
+        if name in _DISTANCES and not _comparable(_arguments(_readings(node)[-1])):
+            return (
+                f"{name} of long texts cannot be stopped; compare left(x, {_SHORT}) of each, or with a text of at most "
+                f"{_SHORT} characters"
+            )
         if name in _REDUCING:
             for body in node.find_all(exp.Lambda):
                 words = [each.name for each in body.this.find_all(exp.Identifier)]
@@ -84,8 +102,29 @@ def _slow_or_doubling(nodes: list[exp.Expr]) -> str | None:
     return None
 
 
-def _named(node: exp.Func) -> str:
-    return str(node.this if isinstance(node, exp.Anonymous) else node.sql_name()).lower()
+def _comparable(texts: list[exp.Expr]) -> bool:
+    """Whether one of the texts is short as it is written, or all are cut: the time is the product of their lengths."""
+    if any(_string(text) and len(str(text.this)) <= _SHORT for text in texts):
+        return True
+    return all(_cut_short(text) for text in texts)
+
+
+def _cut_short(text: exp.Expr) -> bool:
+    while isinstance(text, (exp.Lower, exp.Upper, exp.Trim, exp.Paren, exp.Coalesce)):
+        text = text.this
+    if isinstance(text, (exp.Left, exp.Right)):
+        size = _number(text.expression)
+    elif isinstance(text, exp.Substring):
+        size = _number(text.args.get("length"))
+    else:
+        size = len(str(text.this)) if _string(text) else None
+    return size is not None and 0 <= size <= _SHORT
+
+
+def _named(node: exp.Expr) -> str:
+    return str(
+        node.sql_name() if isinstance(node, exp.Func) and not isinstance(node, exp.Anonymous) else node.this
+    ).lower()
 
 
 def wide_format(nodes: list[exp.Expr], most: int) -> str | None:
@@ -162,7 +201,7 @@ def _replacing(node: exp.Func) -> float:
     return max(1.0, len(str(new.this)) / (max(1, len(str(old.this))) if _string(old) else 1))
 
 
-def _arguments(node: exp.Func) -> list[exp.Expr]:
+def _arguments(node: exp.Expr) -> list[exp.Expr]:
     if isinstance(node, exp.Anonymous):
         return list(node.expressions)
     found: list[exp.Expr] = []
@@ -205,25 +244,14 @@ _SIZED = frozenset(
 _SERIES = frozenset({"range", "generate_series", "generateseries", "generate_date_array", "generate_timestamp_array"})
 _FORMATS = frozenset({"printf", "format"})
 _REPLACING = frozenset({"replace", "regexp_replace", "str_replace"})
+_JOINING = frozenset({"concat", "concat_ws", "list_concat", "list_cat", "array_concat", "array_cat"})
 _LONG_UNITS = ("hour", "day", "week", "month", "quarter", "year", "decade")
 _REDUCING = frozenset({"reduce", "list_reduce", "array_reduce"})
 _DISTANCES = frozenset(
-    {"levenshtein", "editdist3", "damerau_levenshtein", "jaro_similarity", "jaro_winkler_similarity"}
+    {"levenshtein", "editdist3", "damerau_levenshtein", "jaro_similarity"}
+    | {"jaro_winkler_similarity", "jarowinkler_similarity"}
 )
-_BUILDERS = _REDUCING | {
-    *("string_agg", "group_concat", "groupconcat", "listagg", "array_to_string", "list_aggr", "list_aggregate"),
-    *(
-        "array_aggr",
-        "array_aggregate",
-        "list_string_agg",
-        "repeat",
-        "lpad",
-        "rpad",
-        "pad",
-        "to_json",
-        "json_group_array",
-    ),
-}
+_SHORT = 255  # characters; PostgreSQL takes no longer ones either
 _ROWS = frozenset({"row", "struct", "struct_pack"})
 _FEW_ROWS = 4  # a list of pairs, compared with pairs
 _QUOTING = frozenset(
