@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ class Ollama(BaseHTTPRequestHandler):
     """Writes words up to the cap, as lines of JSON."""
 
     asked: list[dict[str, Any]]
+    protocol_version = "HTTP/1.1"
+    """Connections stay open, as Ollama's do."""
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -29,10 +32,12 @@ class Ollama(BaseHTTPRequestHandler):
         text = {**head, "message": {"role": "assistant", "content": "word " * words}, "done": False}
         end = {**head, "message": {"role": "assistant", "content": ""}, "done": True, "done_reason": "length"}
         end |= {"prompt_eval_count": PROMPT, "eval_count": words}
+        answer = f"{json.dumps(text)}\n{json.dumps(end)}\n".encode()
         self.send_response(200)
         self.send_header("content-type", "application/x-ndjson")
+        self.send_header("content-length", str(len(answer)))
         self.end_headers()
-        self.wfile.write(f"{json.dumps(text)}\n{json.dumps(end)}\n".encode())
+        self.wfile.write(answer)
 
     def log_message(self, *_: Any) -> None:
         """Says nothing."""
@@ -65,3 +70,16 @@ async def test_the_granted_cap_gets_to_ollama_and_its_report_is_charged(
         assert {body["options"]["temperature"] for body in asked} == {0.3}
         written = sum(body["options"]["num_predict"] for body in asked)
         assert scope.tracker.usage.tokens == written + 3 * PROMPT <= 900
+
+
+async def test_sync_and_async_calls_of_one_model_do_not_break_each_others_connections(
+    ollama: tuple[ChatOllama, list[dict[str, Any]]],
+) -> None:
+    bare, asked = ollama
+    model = budgeted(bare)
+    with budget_scope(Budget(tokens=9_000, seconds=60)) as scope:
+        for _ in range(2):
+            await model.ainvoke("x", max_tokens=5)
+            await asyncio.to_thread(model.invoke, "x", max_tokens=5)
+            await asyncio.to_thread(lambda: list(model.stream("x", max_tokens=5)))
+        assert scope.tracker.usage.completion_tokens == 5 * len(asked) == 5 * 6

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -110,23 +109,3 @@ def _sync_client_only(model: BaseChatModel) -> bool:
     """Whether the user gave an HTTP client of their own for sync calls and none for async ones."""
     given = getattr(model, "http_client", None), getattr(model, "http_async_client", None)
     return given[0] is not None and given[1] is None
-
-
-def without_client_retries(model: BaseChatModel) -> BaseChatModel:
-    """The same model, whose client does not retry behind the meter's back: each attempt is admitted and charged.
-
-    Clients of the OpenAI family retry twice on their own; a response that was lost on the way was produced all the
-    same. Other models are returned as they are.
-    """
-    client: Any = getattr(model, "root_client", None)
-    aclient: Any = getattr(model, "root_async_client", None)
-    if not hasattr(client, "with_options") or not hasattr(aclient, "with_options"):
-        return model
-    if client.max_retries == 0:
-        return model
-    bare: Any = copy.copy(model)
-    bare.root_client = client.with_options(max_retries=0)
-    bare.client = bare.root_client.chat.completions
-    bare.root_async_client = aclient.with_options(max_retries=0)
-    bare.async_client = bare.root_async_client.chat.completions
-    return bare  # type: ignore[no-any-return]

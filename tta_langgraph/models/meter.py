@@ -18,10 +18,11 @@ from langchain_core.outputs import ChatResult
 from tta_langgraph.budget import BudgetTracker
 from tta_langgraph.errors import BudgetExceededError
 from tta_langgraph.ledger import Ledger, Reservation
-from tta_langgraph.models.adapter import Adapter, without_client_retries
+from tta_langgraph.models.adapter import Adapter
 from tta_langgraph.models.answer_cache import is_cut
 from tta_langgraph.models.asked import asked, granted
 from tta_langgraph.models.call import MeteredCall, current_source
+from tta_langgraph.models.client_retries import without_client_retries
 from tta_langgraph.models.failures import Retries, classify, is_timeout
 from tta_langgraph.models.half_close import show_lines
 from tta_langgraph.models.live import publish_retry

@@ -27,7 +27,9 @@ from tta_langgraph.models.call import MeteredCall
 from tta_langgraph.models.caller import inside
 from tta_langgraph.models.counting import counter_for
 from tta_langgraph.models.failures import Retries
+from tta_langgraph.models.half_close import show_lines
 from tta_langgraph.models.meter import Lost, Meter, Unreported, until_deadline
+from tta_langgraph.models.own_connections import on_own_connections
 from tta_langgraph.models.reader import Reader, reading
 from tta_langgraph.models.rebound import rebound
 from tta_langgraph.models.received import Received
@@ -318,7 +320,8 @@ class BudgetedChatModel(BaseChatModel):
             if not adapter.server:
                 return bare._generate(messages, stop=stop, **options)
         elif adapter.native_async:
-            return run_in_background(bare._agenerate(messages, stop=stop, **options), timeout=left)
+            apart = on_own_connections(bare, self.inner)
+            return run_in_background(apart._agenerate(messages, stop=stop, **options), timeout=left)
         # A client's timeout counts from each byte, and some servers send white space while they work; a model without
         # a timeout cannot be cancelled at all. At the deadline nobody waits for them any more.
         return bounded(lambda: bare._generate(messages, stop=stop, **options), left)
@@ -382,8 +385,11 @@ class BudgetedChatModel(BaseChatModel):
         limited = not math.isinf(call.seconds_left)
         if limited and adapter.native_async_stream:
             # A client's timeout counts from each chunk; only a task can be ended in the middle of a read.
-            source = bare._astream(messages, stop=stop, **options)
-            patience = 0.0 if received.habits is None else CLOSING
+            own, patience = on_own_connections(bare, self.inner), 0.0
+            if received.habits is not None:
+                show_lines(own)
+                patience = CLOSING
+            source = own._astream(messages, stop=stop, **options)
             with contextlib.closing(
                 stream_in_background(reading(source, received), lambda: call.seconds_left, patience=patience)
             ) as background:

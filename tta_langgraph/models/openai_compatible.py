@@ -103,9 +103,7 @@ def served_models(base_url: str, *, api_key: str | None = None, timeout: float =
     url, shown = f"{address}/models", _without_password(f"{address}/models")
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     try:
-        with httpx.Client(
-            timeout=timeout, trust_env=not on_this_machine(address), follow_redirects=True
-        ) as client:
+        with httpx.Client(timeout=timeout, trust_env=not on_this_machine(address), follow_redirects=True) as client:
             reply = client.get(url, headers=headers)
     except httpx.TimeoutException as error:
         raise ModelError(

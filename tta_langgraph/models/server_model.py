@@ -48,8 +48,9 @@ class ServerChatModel(ChatOpenAI):
             TypeError: an HTTP client of the user's own is among them.
         """
         fields = {name: getattr(self, name) for name in self.model_fields_set - _CONNECTED}
+        proxied = fields.get("openai_proxy") is not None  # then the clients are LangChain's
         for name, ours in (("http_client", _Direct), ("http_async_client", _DirectAsync)):
-            if not isinstance(fields.pop(name, None), ours | None):
+            if not isinstance(fields.pop(name, None), ours | None) and not proxied:
                 raise TypeError(f"a model with a {name} of its own cannot be copied or sent; make it anew from its URL")
         return fields
 
@@ -60,6 +61,8 @@ class _Direct(httpx.Client):
 
 class _DirectAsync(httpx.AsyncClient):
     """Its async twin."""
+
+    is_ours = True
 
 
 M = TypeVar("M", bound=ServerChatModel)

@@ -211,7 +211,7 @@ class ScriptedServer:
         await asyncio.gather(*(connection.stop() for connection in list(self._connections)))
 
     async def _handle(self, exchange: Exchange) -> None:
-        match exchange.method, exchange.path.removeprefix("/v1"):
+        match exchange.method, exchange.path.removeprefix("/openai").removeprefix("/v1"):  # the former: Groq
             case "POST", "/chat/completions":
                 await ChatCompletion(self, exchange).answer()
             case "GET", "/models":

@@ -1,0 +1,81 @@
+"""Clients of other makers: capped, not retried behind the meter's back, charged what was written."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from langchain_core.language_models import BaseChatModel
+
+from tta_langgraph import Budget, budget_scope, budgeted
+from tta_langgraph.models.failures import Retries
+from tta_langgraph.testing import Reply, ScriptedServer
+
+LONG = Reply(text="word " * 900)
+ONCE = Retries(attempts=1)
+
+
+def groq(server: ScriptedServer, **options: Any) -> BaseChatModel:
+    made = pytest.importorskip("langchain_groq", reason="langchain-groq is not installed (extra: dev)")
+    return made.ChatGroq(model="m", api_key="k", base_url=server.base_url.removesuffix("/v1"), **options)
+
+
+def mistral(server: ScriptedServer, **options: Any) -> BaseChatModel:
+    made = pytest.importorskip("langchain_mistralai", reason="langchain-mistralai is not installed (extra: dev)")
+    return made.ChatMistralAI(model="m", api_key="k", endpoint=server.base_url, **options)
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    with ScriptedServer(script=lambda _: LONG) as server:
+        yield server
+
+
+MAKERS = pytest.mark.parametrize("made", [groq, mistral])
+
+
+@MAKERS
+@pytest.mark.parametrize("script", [Reply(status=500), Reply(die_after_tokens=0)], ids=["500", "dropped"])
+def test_a_failed_attempt_is_the_only_one_that_the_budget_did_not_ask_for(
+    server: ScriptedServer, made: Callable[..., BaseChatModel], script: Reply
+) -> None:
+    server.use(lambda _: script)
+    model = budgeted(made(server, max_retries=2), retries=ONCE)
+    with budget_scope(Budget(tokens=500)) as scope, pytest.raises(Exception):  # noqa: B017
+        model.invoke("x", max_tokens=20)
+    assert server.requests == 1
+    assert scope.tracker.usage.model_calls == 1
+
+
+@MAKERS
+def test_every_token_of_the_servers_log_is_charged_and_no_more(
+    server: ScriptedServer, made: Callable[..., BaseChatModel]
+) -> None:
+    model = budgeted(made(server))
+    with budget_scope(Budget(tokens=300)) as scope:
+        model.invoke("x", max_tokens=20)
+        for _ in model.stream("x", max_tokens=20):
+            pass
+        model.invoke("x")
+        assert scope.tracker.usage.tokens == server.total <= 300
+
+
+def openai(server: ScriptedServer) -> BaseChatModel:
+    made = pytest.importorskip("langchain_openai", reason="langchain-openai is not installed (extra: dev)")
+    return made.ChatOpenAI(model="m", api_key="k", base_url=server.base_url)
+
+
+@pytest.mark.parametrize("made", [openai, groq, mistral])
+async def test_sync_and_async_calls_of_one_model_do_not_break_each_others_connections(
+    server: ScriptedServer, made: Callable[..., BaseChatModel]
+) -> None:
+    server.use(lambda _: "fine")
+    model = budgeted(made(server), retries=ONCE)
+    with budget_scope(Budget(tokens=5_000, seconds=60)):
+        for _ in range(2):
+            assert (await model.ainvoke("x")).text == "fine"
+            assert "".join([chunk.text for chunk in await asyncio.to_thread(lambda: list(model.stream("x")))]) == "fine"
+            assert (await asyncio.to_thread(model.invoke, "x")).text == "fine"
+    assert server.requests == 6
