@@ -22,6 +22,7 @@ from tta_langgraph.models.counting import (
 )
 from tta_langgraph.models.counting_text import TextCounter
 from tta_langgraph.models.openai_compatible import chat_openai_server
+from tta_langgraph.models.prompt_count import count_prompt
 from tta_langgraph.testing import ScriptedServer
 from tta_langgraph.testing import count_prompt_tokens as truth
 
@@ -187,6 +188,49 @@ def test_an_exact_count_starts_without_a_margin_and_gets_one_when_it_proves_wron
     assert margin.bound(1_000) == 1_000
     margin.observe(estimated=1_000, reported=1_200)
     assert margin.bound(1_000) >= 1_200
+
+
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "iVBORw0KGgo" * 5_000}}
+
+
+def test_what_a_picture_cost_is_learned_for_pictures_and_not_for_text(no_encodings: None) -> None:
+    model = FakeListChatModel(responses=["a cat"], name="sees")
+    seen, said = [HumanMessage(["What is this?", PICTURE])], [HumanMessage("word " * 400)]
+    before = count_prompt(model, said).bound
+    count_prompt(model, seen).learn(26_000)  # as one of a small model's does
+    assert count_prompt(model, said).bound <= before
+    assert 26_000 <= count_prompt(model, seen).bound < 27_000
+    assert count_prompt(model, [HumanMessage(["Compare.", PICTURE, PICTURE])]).bound > 50_000
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        PICTURE,
+        {"type": "image", "base64": "iVBORw0KGgo" * 5_000, "mime_type": "image/png"},
+        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo" * 5_000}},
+        {"type": "tool_result", "tool_use_id": "1", "content": [{"type": "image", "source": {"data": "iVBORw0KGgo"}}]},
+        {"type": "input_audio", "input_audio": {"data": "UklGRg" * 5_000, "format": "wav"}},
+        {"type": "file", "file_id": "file-1"},
+    ],
+)
+def test_a_picture_is_counted_as_one_in_whatever_form(no_encodings: None, block: dict[str, Any]) -> None:
+    counter = TextCounter("o200k_base")
+    assert 500 < counter.count_messages([HumanMessage([block])]) < 2_000
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "thinking", "thinking": "word " * 3_000, "signature": "x"},
+        {"type": "reasoning", "reasoning": "word " * 3_000},
+        {"type": "tool_result", "tool_use_id": "1", "content": [{"type": "text", "text": "word " * 3_000}]},
+        {"type": "tool_use", "name": "find", "input": {"text": "word " * 3_000}, "id": "1"},
+    ],
+)
+def test_long_texts_inside_of_blocks_are_counted_as_texts(no_encodings: None, block: dict[str, Any]) -> None:
+    counter = TextCounter("o200k_base")
+    assert counter.count_messages([AIMessage([block])]) >= 3_000
 
 
 def test_the_margin_states_itself_for_the_trace() -> None:

@@ -10,6 +10,7 @@ import pytest
 from langchain_core.language_models import BaseChatModel
 
 from tta_langgraph import Budget, budget_scope, budgeted
+from tta_langgraph.models.adapter import Adapter
 from tta_langgraph.models.failures import Retries
 from tta_langgraph.testing import Reply, ScriptedServer
 
@@ -79,3 +80,11 @@ async def test_sync_and_async_calls_of_one_model_do_not_break_each_others_connec
             assert "".join([chunk.text for chunk in await asyncio.to_thread(lambda: list(model.stream("x")))]) == "fine"
             assert (await asyncio.to_thread(model.invoke, "x")).text == "fine"
     assert server.requests == 6
+
+
+def test_an_azure_deployment_is_known_by_its_name() -> None:
+    made = pytest.importorskip("langchain_openai", reason="langchain-openai is not installed (extra: dev)")
+    model = made.AzureChatOpenAI(
+        api_key="k", azure_endpoint="https://x.test", api_version="2024-10-21", azure_deployment="gpt-4o"
+    )
+    assert Adapter.of(model).name == "gpt-4o"

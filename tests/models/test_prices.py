@@ -7,6 +7,7 @@ from genai_prices import Usage, calc_price
 
 from tta_langgraph.errors import ModelError
 from tta_langgraph.models.prices import price_for, register_price
+from tta_langgraph.models.usage import from_metadata
 
 
 @pytest.mark.parametrize("model", ["gpt-4o-mini", "claude-3-5-haiku-latest", "gemini-2.5-pro", "deepseek-chat"])
@@ -42,6 +43,38 @@ def test_a_registered_price_wins_over_the_table_and_charges_cached_tokens_in_ful
     cheaper = price_for("test-only-model")
     assert cheaper is not None
     assert cheaper.cost(1_000_000, 0, cached_tokens=1_000_000) == pytest.approx(0.2)
+
+
+def test_tokens_written_to_a_cache_cost_what_the_table_says_or_the_user() -> None:
+    usage = Usage(input_tokens=5_000, output_tokens=80, cache_read_tokens=1_000, cache_write_tokens=3_000)
+    price = price_for("claude-3-5-haiku-latest")
+    assert price is not None
+    assert price.cost(5_000, 80, 1_000, 3_000) == pytest.approx(float(calc_price(usage, price.model).total_price))
+    assert price.cost(5_000, 80, 1_000, 3_000) > price.cost(5_000, 80, 1_000)
+    own = register_price("test-only-model-4", 2.0, 8.0, cache_write_usd_per_mtok=2.5)
+    assert own.cost(1_000_000, 0, 0, 1_000_000) == pytest.approx(2.5)
+    assert register_price("test-only-model-5", 2.0, 8.0).cost(1_000_000, 0, 0, 1_000_000) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(
+    ("details", "cached", "stored"),
+    [
+        ({"cache_read": 5, "cache_creation": 100}, 5, 100),
+        (
+            {"cache_read": 5, "cache_creation": 0, "ephemeral_5m_input_tokens": 60, "ephemeral_1h_input_tokens": 40},
+            5,
+            100,
+        ),
+        ({"priority": 110, "priority_cache_read": 5}, 5, 0),
+        ({"flex": 110, "flex_cache_read": 5, "cache_read": None}, 5, 0),
+    ],
+)
+def test_what_was_read_from_a_cache_and_written_to_one_is_told_apart(
+    details: dict[str, int], cached: int, stored: int
+) -> None:
+    usage = {"input_tokens": 115, "output_tokens": 7, "total_tokens": 122, "input_token_details": details}
+    read = from_metadata(usage)
+    assert (read.prompt, read.completion, read.cached, read.stored) == (115, 7, cached, stored)
 
 
 def test_more_cached_tokens_than_prompt_tokens_cannot_make_a_call_cheaper_than_all_cached() -> None:

@@ -11,7 +11,8 @@ from langchain_core.language_models import BaseChatModel
 from tta_langgraph.models.asked import CAPS, NOTHING, Asked, limits_of, unlimited
 
 _RARE_OPTIONS = frozenset({"logprobs", "top_logprobs", "seed", "response_format", "extra_body", "min_p", "top_k"})
-_NAME_FIELDS = ("model_name", "model", "model_id", "repo_id")
+_NAME_FIELDS = ("model_name", "model", "model_id", "repo_id", "deployment_name")
+_ADDRESSES = ("openai_api_base", "base_url", "endpoint_url", "groq_api_base", "anthropic_api_url", "endpoint")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,11 @@ def _configured(model: BaseChatModel) -> Asked:
     """The limits that the model was made with. Fields that say "without a limit" (-1, -2) set none."""
     fields = {name: getattr(model, name, None) for name in (*CAPS, "n") if name in type(model).model_fields}
     own = {name: value for name, value in fields.items() if isinstance(value, int) and value > 0}
+    if type(model).__module__.startswith("langchain_anthropic") and not getattr(model, "thinking", None):
+        # This client asks for the most that the model can write unless told otherwise: nobody's choice, and more than
+        # most budgets have, of which a single failed call would take all. (Thinking needs a cap above its own.)
+        most = (model.profile or {}).get("max_output_tokens")
+        own = {name: value for name, value in own.items() if name == "n" or value != most}
     further = [getattr(model, name, None) for name in ("model_kwargs", "extra_body")]
     return limits_of([own, *(each for each in further if isinstance(each, Mapping))], type(model).__name__)
 
@@ -101,7 +107,7 @@ def _unlimited(extra: Any) -> Mapping[str, Any] | None:
 
 def _server(model: BaseChatModel) -> str:
     client = getattr(model, "root_client", None)
-    named = (getattr(model, name, None) for name in ("openai_api_base", "base_url", "endpoint_url"))
+    named = (getattr(model, name, None) for name in _ADDRESSES)
     return str(getattr(client, "base_url", None) or next((url for url in named if url), ""))
 
 

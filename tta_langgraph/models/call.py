@@ -309,7 +309,7 @@ class MeteredCall:
             completion_tokens=completion,
             cached_tokens=used.cached,
             seconds=seconds,
-            usd=self.price.cost(prompt, completion, used.cached) if self.price else 0.0,
+            usd=self.price.cost(prompt, completion, used.cached, used.stored) if self.price else 0.0,
             model_calls=1,
         )
 

@@ -173,7 +173,7 @@ def _unwrapped(model: Any) -> Any:
 
 
 def _model_name(model: Any) -> str:
-    named = (getattr(model, field, None) for field in ("model_name", "model", "model_id"))
+    named = (getattr(model, field, None) for field in ("model_name", "model", "model_id", "deployment_name"))
     return next((str(name) for name in named if isinstance(name, str) and name), type(model).__name__)
 
 

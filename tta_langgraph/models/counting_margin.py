@@ -12,7 +12,8 @@ class SafetyMargin:
 
     The bound is `offset + factor * estimate`. Short prompts teach the offset (a chat template the counter does not
     know, such as a default system prompt, adds a constant), long ones the factor. The bound never falls below
-    anything that was reported; the cautious start fades as reports come in. Thread-safe.
+    anything that was reported; the cautious start fades as reports come in. Prompts with pictures teach what a picture
+    costs beyond its estimate, and nothing about text. Thread-safe.
 
     Args:
         factor: where to start, e.g. 1.15 for a tokenizer of another family and 1.0 for an exact count.
@@ -29,6 +30,8 @@ class SafetyMargin:
         """Constant part of the bound (tokens)."""
         self.observations = 0
         """Reports so far."""
+        self.media = 0
+        """Tokens that each picture, recording or document needs beyond its estimate."""
         self.worst = 0.0
         """Largest factor that a report needed."""
         self._factor = factor
@@ -40,21 +43,31 @@ class SafetyMargin:
         """The current factor."""
         return self._factor
 
-    def bound(self, estimated: int) -> int:
-        """The most prompt tokens that a server may charge for a prompt of this estimated length."""
-        return self.offset + math.ceil(self._factor * estimated)
+    def bound(self, estimated: int, media: int = 0) -> int:
+        """The most prompt tokens that a server may charge for a prompt of this estimated length.
 
-    def observe(self, *, estimated: int, reported: int) -> None:
+        Args:
+            estimated: tokens by the counter.
+            media: pictures, recordings and documents in the prompt.
+        """
+        return self.offset + math.ceil(self._factor * estimated) + media * self.media
+
+    def observe(self, *, estimated: int, reported: int, media: int = 0) -> None:
         """Takes in what a server charged for a prompt that was estimated before.
 
         Args:
             estimated: tokens by the counter.
             reported: tokens by the server; 0 or less is ignored, and so is what no prompt of this length can be.
+            media: pictures, recordings and documents in the prompt.
         """
         if estimated <= 0 or reported <= 0 or absurd(reported, estimated):
             return
         with self._lock:
             self.observations += 1
+            if media:
+                beyond = reported - self.offset - math.ceil(self._factor * estimated)
+                self.media = max(self.media, math.ceil(beyond / media))
+                return
             if estimated < _SHORT:
                 # Against the lowest factor there can be, so that the bound holds when the factor falls later.
                 self.offset = max(self.offset, reported - math.floor(self._floor * estimated))
@@ -70,6 +83,7 @@ class SafetyMargin:
         return {
             "factor": round(self._factor, 4),
             "offset": self.offset,
+            "media": self.media,
             "prior": self.prior,
             "worst": round(self.worst, 4),
             "observations": self.observations,

@@ -69,16 +69,36 @@ class TextCounter:
         if isinstance(message.content, str):
             total = self.count_text(message.content)
         else:
-            total = 0
-            for block in message.content:
-                text = block if isinstance(block, str) else block.get("text")
-                total += self.count_text(text) if isinstance(text, str) else _PER_MEDIA
+            total = sum(map(self._block, message.content))
         if isinstance(message, AIMessage):
             for call in message.tool_calls:
                 total += _PER_TOOL + self.count_text(call["name"] + json.dumps(call["args"], ensure_ascii=False))
         if isinstance(message, ToolMessage):
             total += self.count_text(message.tool_call_id)
         return total
+
+    def _block(self, block: Any) -> int:
+        if media_in(block):
+            return _PER_MEDIA
+        text = block
+        if isinstance(block, Mapping):
+            inside = block.get("content")
+            if isinstance(inside, list):  # what a tool gave back
+                return sum(map(self._block, inside))
+            known = (block.get(name) for name in _TEXTS)
+            text = next((value for value in known if isinstance(value, str)), None)
+        if not isinstance(text, str):
+            text = json.dumps(block, ensure_ascii=False, default=str)
+        return self.count_text(text)
+
+
+def media_in(block: Any) -> int:
+    """Pictures, recordings and documents in a content block, in any provider's form, nested ones included."""
+    if not isinstance(block, Mapping) or isinstance(block.get("text"), str):
+        return 0
+    if isinstance(inside := block.get("content"), list):
+        return sum(map(media_in, inside))
+    return int(not _MEDIA.isdisjoint(block))
 
 
 class CountCache:
@@ -198,6 +218,23 @@ _PRIMING: Final = 3
 _PER_TOOL: Final = 8
 # An image of unknown size: the most that a high-detail 1024 x 1024 image costs.
 _PER_MEDIA: Final = 1105
+# Where blocks of media have their data, or where it is to be found.
+_MEDIA: Final = frozenset(
+    {
+        "image_url",
+        "source",
+        "data",
+        "base64",
+        "url",
+        "file",
+        "file_id",
+        "input_audio",
+        "inline_data",
+        "media",
+        "file_uri",
+    }
+)
+_TEXTS: Final = ("text", "thinking", "reasoning", "content")
 _LONGEST_WORD: Final = 20
 _PIECES: Final = re.compile(r"([A-Za-z]+)|([0-9]+)|([^\W\d_A-Za-z]+|[^\x00-\x7f]+)|(\s+|[^\sA-Za-z0-9])")
 _LOADERS: Final[dict[str, _Loader]] = {}

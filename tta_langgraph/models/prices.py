@@ -16,7 +16,9 @@ from tta_langgraph.models.weights_catalog import WEIGHTS
 
 
 class _Rule(Protocol):
-    def __call__(self, prompt_tokens: int, completion_tokens: int, cached_tokens: int) -> float: ...
+    def __call__(
+        self, prompt_tokens: int, completion_tokens: int, cached_tokens: int, written_tokens: int, /
+    ) -> float: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,20 +32,24 @@ class Price:
     source: str
     """Where the price is from: `genai-prices 0.2.3`, `registered` or `runs on this machine`."""
     rule: _Rule
-    """Dollars for prompt, completion and cached tokens."""
+    """Dollars for prompt, completion and cached tokens, and for those written to a cache."""
 
-    def cost(self, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> float:
+    def cost(
+        self, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0, written_tokens: int = 0
+    ) -> float:
         """Dollars for one call.
 
         Args:
             prompt_tokens: length of the prompt (tokens), the cached ones included.
             completion_tokens: tokens written, over all samples.
             cached_tokens: how many of the prompt tokens a prefix cache served.
+            written_tokens: how many of the others were stored for later calls, which some providers charge more for.
 
         Returns:
-            US dollars; at least 0 and growing with each argument but the last.
+            US dollars; at least 0, and growing with the first two arguments.
         """
-        return self.rule(prompt_tokens, completion_tokens, min(max(0, cached_tokens), prompt_tokens))
+        cached = min(max(0, cached_tokens), prompt_tokens)
+        return self.rule(prompt_tokens, completion_tokens, cached, min(max(0, written_tokens), prompt_tokens - cached))
 
     def to_dict(self) -> dict[str, Any]:
         """What a trace keeps: where the price is from, and dollars per million tokens of each kind."""
@@ -87,6 +93,7 @@ def register_price(
     input_usd_per_mtok: float,
     output_usd_per_mtok: float,
     cached_input_usd_per_mtok: float | None = None,
+    cache_write_usd_per_mtok: float | None = None,
 ) -> Price:
     """States the price of a model that the table does not know, or knows wrongly. Wins over the table.
 
@@ -95,6 +102,7 @@ def register_price(
         input_usd_per_mtok: US dollars per million prompt tokens.
         output_usd_per_mtok: US dollars per million completion tokens.
         cached_input_usd_per_mtok: the same for prompt tokens from a prefix cache; None charges them in full.
+        cache_write_usd_per_mtok: the same for prompt tokens that are stored in one; None: no more than others.
 
     Raises:
         ModelError: a price below zero.
@@ -104,9 +112,10 @@ def register_price(
         0.5
     """
     cached = input_usd_per_mtok if cached_input_usd_per_mtok is None else cached_input_usd_per_mtok
-    if min(input_usd_per_mtok, output_usd_per_mtok, cached) < 0:
+    written = input_usd_per_mtok if cache_write_usd_per_mtok is None else cache_write_usd_per_mtok
+    if min(input_usd_per_mtok, output_usd_per_mtok, cached, written) < 0:
         raise ModelError("a price cannot be negative", where=f"register_price({model!r})")
-    rule = _flat(input_usd_per_mtok, output_usd_per_mtok, cached)
+    rule = _flat(input_usd_per_mtok, output_usd_per_mtok, cached, written)
     price = Price(model=model, provider=None, source="registered", rule=rule)
     with _LOCK:
         _REGISTERED[model] = price
@@ -116,7 +125,7 @@ def register_price(
 def _look_up(model_name: str, provider: str | None) -> Price | None:
     prefix, _, bare = model_name.rpartition(":")
     if bare in WEIGHTS:
-        return Price(model=bare, provider=None, source="runs on this machine", rule=_flat(0.0, 0.0, 0.0))
+        return Price(model=bare, provider=None, source="runs on this machine", rule=_flat(0.0, 0.0, 0.0, 0.0))
     attempts = [(model_name, provider)]
     if prefix and provider is None:
         attempts.insert(0, (bare, _PROVIDERS.get(prefix, prefix)))
@@ -135,9 +144,12 @@ def _from_table(model_name: str, provider: str | None) -> Price | None:
     except LookupError:
         return None
 
-    def rule(prompt_tokens: int, completion_tokens: int, cached_tokens: int) -> float:
+    def rule(prompt_tokens: int, completion_tokens: int, cached_tokens: int, written_tokens: int) -> float:
         usage = genai_prices.Usage(
-            input_tokens=prompt_tokens, output_tokens=completion_tokens, cache_read_tokens=cached_tokens
+            input_tokens=prompt_tokens,
+            output_tokens=completion_tokens,
+            cache_read_tokens=cached_tokens,
+            cache_write_tokens=written_tokens,
         )
         return float(model.calc_price(usage, found).total_price)
 
@@ -150,17 +162,18 @@ def _from_table(model_name: str, provider: str | None) -> Price | None:
 
 
 def _flattened(rule: _Rule) -> _Rule:
-    """The same prices by three multiplications, unless the table has tiers: a budget asks very often."""
-    rates = [[rule(size, 0, 0), rule(0, size, 0), rule(size, 0, size)] for size in (1_000_000, 100)]
+    """The same prices by four multiplications, unless the table has tiers: a budget asks very often."""
+    kinds = (1, 0, 0, 0), (0, 1, 0, 0), (1, 0, 1, 0), (1, 0, 0, 1)
+    rates = [[rule(*(size * part for part in kind)) for kind in kinds] for size in (1_000_000, 100)]
     tiered = any(not math.isclose(large, small * 10_000) for large, small in zip(*rates, strict=True))
-    prompt, completion, cached = rates[0]
-    return rule if tiered else _flat(prompt, completion, cached)
+    return rule if tiered else _flat(*rates[0])
 
 
-def _flat(prompt: float, completion: float, cached: float) -> _Rule:
-    def rule(prompt_tokens: int, completion_tokens: int, cached_tokens: int) -> float:
-        fresh = prompt_tokens - cached_tokens
-        return (fresh * prompt + cached_tokens * cached + completion_tokens * completion) / 1_000_000
+def _flat(prompt: float, completion: float, cached: float, written: float) -> _Rule:
+    def rule(prompt_tokens: int, completion_tokens: int, cached_tokens: int, written_tokens: int) -> float:
+        fresh = prompt_tokens - cached_tokens - written_tokens
+        read = fresh * prompt + cached_tokens * cached + written_tokens * written
+        return (read + completion_tokens * completion) / 1_000_000
 
     return rule
 

@@ -12,6 +12,7 @@ from langchain_core.messages import BaseMessage
 
 from tta_langgraph.models.counting import SafetyMargin, TokenCounter, counter_for, margin_for
 from tta_langgraph.models.counting_server import ServerCounter
+from tta_langgraph.models.counting_text import media_in
 from tta_langgraph.models.history import encoded
 from tta_langgraph.threads import in_thread
 
@@ -31,10 +32,12 @@ class Counted:
     """Who counted."""
     margin: SafetyMargin
     """The margin that was applied, and that learns."""
+    media: int = 0
+    """Pictures, recordings and documents in the prompt."""
 
     def learn(self, reported: int) -> None:
         """Teaches the margin what the server reported for this prompt."""
-        self.margin.observe(estimated=self.count, reported=reported)
+        self.margin.observe(estimated=self.count, reported=reported, media=self.media)
 
 
 class PromptCounter:
@@ -59,25 +62,30 @@ class PromptCounter:
         Raises:
             UnsendableError: a text that no model can be sent.
         """
-        self._check(messages)
-        return self._counted(self.counter.count_messages(messages, **kwargs))
+        media = self._check(messages)
+        return self._counted(self.counter.count_messages(messages, **kwargs), media)
 
     async def acount(self, messages: Sequence[BaseMessage], **kwargs: Any) -> Counted:
         """Twin of `count`; what takes long is counted in a thread."""
-        self._check(messages)
+        media = self._check(messages)
         size = sum(len(message.content) for message in messages) + 1_000 * len(kwargs)
         if self.is_quick(size):
-            return self._counted(self._timed(size, messages, kwargs))
-        return self._counted(await in_thread(lambda: self._timed(size, messages, kwargs)))
+            return self._counted(self._timed(size, messages, kwargs), media)
+        return self._counted(await in_thread(lambda: self._timed(size, messages, kwargs)), media)
 
     def is_quick(self, size: int) -> bool:
         """Whether an event loop may wait for the count of so many characters: never for a server's."""
         return not self.over_network and self._pace is not None and self._pace * (size + _OVERHEAD) < SLOW
 
-    def _check(self, messages: Sequence[BaseMessage]) -> None:
-        # Clients of servers would find it out after the call was admitted, when it may have cost something.
+    def _check(self, messages: Sequence[BaseMessage]) -> int:
+        """Refuses what cannot be sent; returns the number of pictures and the like."""
+        media = 0
         for message in messages:
+            # Clients of servers would find it out after the call was admitted, when it may have cost something.
             encoded(message.text, where=type(self._model).__name__)
+            if not isinstance(message.content, str):
+                media += sum(map(media_in, message.content))
+        return media
 
     def _timed(self, size: int, messages: Sequence[BaseMessage], kwargs: dict[str, Any]) -> int:
         begun = time.perf_counter()
@@ -87,9 +95,9 @@ class PromptCounter:
         self._pace = pace if self._pace is None else max(pace, 0.9 * self._pace + 0.1 * pace)
         return count
 
-    def _counted(self, count: int) -> Counted:
+    def _counted(self, count: int, media: int) -> Counted:
         margin = self._margin or margin_for(self._model)
-        return Counted(count, margin.bound(count), self.counter, margin)
+        return Counted(count, margin.bound(count, media), self.counter, margin, media)
 
 
 def count_prompt(model: BaseChatModel, messages: Sequence[BaseMessage], **kwargs: Any) -> Counted:

@@ -42,6 +42,8 @@ class Consumed:
     """How the figures were had, where the server did not report them."""
     unreported: bool = False
     """The server said nothing of its usage."""
+    stored: int = 0
+    """Prompt tokens that were written to a prefix cache."""
 
 
 def consumed(
@@ -111,8 +113,15 @@ def _doubt(reported: Consumed, counted: int) -> str:
 
 def from_metadata(usage: Mapping[str, Any]) -> Consumed:
     """Reads LangChain's `usage_metadata`."""
-    cached = (usage.get("input_token_details") or {}).get("cache_read")
-    return Consumed(_tokens(usage.get("input_tokens")), _tokens(usage.get("output_tokens")), max(0, _tokens(cached)))
+    details = usage.get("input_token_details") or {}
+    cached, stored = (sum(max(0, _tokens(details.get(name))) for name in names) for names in (_READ, _STORED))
+    return Consumed(_tokens(usage.get("input_tokens")), _tokens(usage.get("output_tokens")), cached, stored=stored)
+
+
+_READ = ("cache_read", "priority_cache_read", "flex_cache_read")
+"""Names of cached prompt tokens in LangChain's details; a call of another service tier has its own."""
+_STORED = ("cache_creation", "ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
+"""The same for those that were written to a cache; either the first or the others are set."""
 
 
 def _tokens(value: object) -> int:
@@ -163,7 +172,10 @@ def _reported(result: ChatResult) -> Consumed | None:
         # Every choice carries the request's total (this is how langchain-openai reports it).
         return found[0]
     return Consumed(
-        max(item.prompt for item in found), sum(item.completion for item in found), max(item.cached for item in found)
+        max(item.prompt for item in found),
+        sum(item.completion for item in found),
+        max(item.cached for item in found),
+        stored=max(item.stored for item in found),
     )
 
 

@@ -1,0 +1,117 @@
+"""Anthropic's client on a server that speaks its protocol: what was asked, and that what it wrote is charged."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from tta_langgraph import Budget, budget_scope, budgeted
+from tta_langgraph.models.adapter import Adapter
+from tta_langgraph.models.failures import Retries
+
+anthropic = pytest.importorskip("langchain_anthropic", reason="langchain-anthropic is not installed (extra: dev)")
+
+pytestmark = pytest.mark.filterwarnings("ignore:The model .* is deprecated")
+USAGE = {"input_tokens": 10, "output_tokens": 7, "cache_read_input_tokens": 5, "cache_creation_input_tokens": 100}
+PROMPT, WRITTEN = 115, 7
+
+
+class Messages(BaseHTTPRequestHandler):
+    """Answers every request with the same words and usage, or with its status."""
+
+    protocol_version = "HTTP/1.1"
+    asked: list[dict[str, Any]]
+    status: list[int]
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.asked.append(body)
+        head = {"id": "m", "type": "message", "role": "assistant", "model": body["model"], "stop_sequence": None}
+        status, kind = self.status[0], "application/json"
+        if status != 200:
+            answer = json.dumps({"type": "error", "error": {"type": "api_error", "message": "no"}})
+        elif body.get("stream"):
+            kind = "text/event-stream"
+            start = {**head, "content": [], "stop_reason": None, "usage": {**USAGE, "output_tokens": 1}}
+            events = [
+                {"type": "message_start", "message": start},
+                {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+                {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "fine"}},
+                {"type": "content_block_stop", "index": 0},
+                {"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}, "usage": USAGE},
+                {"type": "message_stop"},
+            ]
+            answer = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events)
+        else:
+            text = [{"type": "text", "text": "fine"}]
+            answer = json.dumps({**head, "content": text, "stop_reason": "end_turn", "usage": USAGE})
+        self.send_response(status)
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer.encode())
+
+    def log_message(self, *_: Any) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture
+def server() -> Iterator[Any]:
+    handler = type("Server", (Messages,), {"asked": [], "status": [200]})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        handler.url = f"http://127.0.0.1:{server.server_port}"
+        yield handler
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def claude(url: str = "http://127.0.0.1:9", **options: Any) -> Any:
+    return anthropic.ChatAnthropic(model="claude-sonnet-4-5", api_key="k", base_url=url, **options)
+
+
+async def test_every_way_of_calling_is_charged_what_the_server_says_and_none_breaks_another(server: Any) -> None:
+    model = budgeted(claude(server.url), retries=Retries(attempts=1))
+    with budget_scope(Budget(tokens=5_000, usd=1, seconds=60)) as scope:
+        for _ in range(2):
+            await model.ainvoke("x")
+            [_ async for _ in model.astream("x")]
+            await asyncio.to_thread(model.invoke, "x")
+            await asyncio.to_thread(lambda: list(model.stream("x")))
+        usage = scope.tracker.usage
+    calls = len(server.asked)
+    assert calls == 8
+    assert (usage.prompt_tokens, usage.completion_tokens) == (calls * PROMPT, calls * WRITTEN)
+    assert usage.cached_tokens == calls * 5
+
+
+def test_tokens_stored_in_its_cache_are_charged_at_their_price(server: Any) -> None:
+    with budget_scope(Budget(tokens=5_000, usd=1)) as scope:
+        budgeted(claude(server.url)).invoke("x")
+        in_millionths = 10 * 3 + 5 * 0.3 + 100 * 3.75 + 7 * 15
+        assert scope.tracker.usage.usd == pytest.approx(in_millionths / 1e6)
+
+
+def test_one_failed_call_is_asked_for_once_and_does_not_take_the_whole_budget(server: Any) -> None:
+    server.status[0] = 500
+    model = budgeted(claude(server.url), retries=Retries(attempts=1))
+    with budget_scope(Budget(tokens=5_000)) as scope, pytest.raises(Exception, match="no"):
+        model.invoke("x")
+    assert len(server.asked) == 1
+    assert scope.tracker.usage.tokens < 2_000
+
+
+def test_the_most_that_a_model_can_write_is_nobodys_choice_of_a_cap() -> None:
+    assert claude().max_tokens > 10_000, "its client sets one by itself"
+    assert Adapter.of(claude()).default_cap is None
+    assert Adapter.of(claude(max_tokens=2_000)).default_cap == 2_000
+    thinks = claude(thinking={"type": "enabled", "budget_tokens": 2_000})
+    assert Adapter.of(thinks).default_cap == thinks.max_tokens, "above what it may think"
