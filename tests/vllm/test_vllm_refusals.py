@@ -70,6 +70,14 @@ def test_a_request_that_vllm_could_not_take_is_named_and_the_engine_kept(monkeyp
 
 
 @needs_vllm
+def test_a_version_of_vllm_without_errors_of_its_own_refuses_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("vllm.exceptions.VLLMClientError")  # as in 0.26
+    message, died = message_of(ValueError("too long"), monkeypatch, errored=False)
+    assert "vLLM refused the request: too long" in message
+    assert not died
+
+
+@needs_vllm
 def test_a_dead_engine_is_said_to_be_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     from vllm.v1.engine.exceptions import EngineDeadError
 

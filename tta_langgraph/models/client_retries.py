@@ -29,8 +29,8 @@ def without_client_retries(model: BaseChatModel) -> BaseChatModel:
     single = _SINGLE.get(type(model).__module__.partition(".")[0], 0)
     values: dict[str, Any] = {"max_retries": single}
     for name in ("client", "async_client"):
-        resource = getattr(model, name, None)
-        maker = getattr(resource, "_client", None)
+        resource: Any = getattr(model, name, None)
+        maker: Any = getattr(resource, "_client", None)
         if hasattr(maker, "with_options"):
             values[name] = type(resource)(maker.with_options(max_retries=0))
     for name in _worked_out(type(model)):
@@ -39,7 +39,7 @@ def without_client_retries(model: BaseChatModel) -> BaseChatModel:
 
 
 def _openai(model: Any) -> BaseChatModel:
-    client, aclient = model.root_client, getattr(model, "root_async_client", None)
+    client, aclient = model.root_client, model.root_async_client
     if not hasattr(aclient, "with_options") or client.max_retries == 0:
         return model  # type: ignore[no-any-return]
     bare = copy.copy(model)

@@ -32,7 +32,7 @@ def on_own_connections(bare: BaseChatModel, origin: BaseChatModel) -> BaseChatMo
             return bare
         own = _with(root, http)
         return bare.model_copy(update={"root_async_client": own, "async_client": own.chat.completions})
-    client = getattr(model, "async_client", None)
+    client: Any = getattr(model, "async_client", None)
     if isinstance(client, httpx.AsyncClient):  # Mistral
         return bare.model_copy(update={"async_client": _client(origin, client)})
     if hasattr(maker := getattr(client, "_client", None), "with_options"):  # Groq

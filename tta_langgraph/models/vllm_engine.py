@@ -21,6 +21,7 @@ from tta_langgraph.errors import ModelError
 from tta_langgraph.models.errors import ModelTimeoutError
 from tta_langgraph.models.vllm_env import CPU_KV_CACHE_BYTES, engine_environment, vllm_distribution
 from tta_langgraph.models.vllm_health import engine_processes, listens
+from tta_langgraph.models.vllm_params import refusals
 from tta_langgraph.models.vllm_stats import EngineStats, StatsRecorder
 from tta_langgraph.models.vllm_weights import resolve_weights
 
@@ -188,13 +189,12 @@ class Engine:
                 return
 
     async def _outputs(self, outputs: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        from vllm.exceptions import VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         try:
             async for output in outputs:
                 yield output
-        except (VLLMClientError, ValueError) as error:
+        except refusals() as error:
             raise ModelError(f"vLLM refused the request: {error}", where=self.model) from error
         except (EngineDeadError, EngineGenerateError) as error:
             if self._deaf:

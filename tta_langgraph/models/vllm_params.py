@@ -14,7 +14,7 @@ from tta_langgraph.models.vllm_sources import merged_options
 from tta_langgraph.models.vllm_tools import forced_schema
 from tta_langgraph.models.vllm_values import check_transport, checked_values
 
-__all__ = ["CallOptions", "sampling_params"]
+__all__ = ["CallOptions", "refusals", "sampling_params"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +125,6 @@ def sampling_params(options: CallOptions, defaults: Mapping[str, Any], room: int
     Raises:
         ModelError: vLLM refuses the combination, or its process could not read it.
     """
-    from vllm.exceptions import VLLMClientError
     from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
     values = {**_ENGINE_DEFAULTS, **defaults, **options.sampling}
@@ -138,10 +137,17 @@ def sampling_params(options: CallOptions, defaults: Mapping[str, Any], room: int
         if "structured_outputs" in values:
             values["structured_outputs"] = StructuredOutputsParams(**values["structured_outputs"])
         params = SamplingParams(**values)
-    except (TypeError, ValueError, VLLMClientError) as error:
+    except (TypeError, *refusals()) as error:
         raise ModelError(f"vLLM refused the sampling options: {error}", where="ChatVLLM") from error
     check_transport(params)
     return params
+
+
+def refusals() -> tuple[type[Exception], ...]:
+    """What vLLM raises for a request that it cannot take: errors of its own, in older versions `ValueError` only."""
+    from vllm import exceptions
+
+    return ValueError, getattr(exceptions, "VLLMClientError", ValueError)
 
 
 def _structured(given: dict[str, Any], where: str) -> dict[str, Any] | None:
