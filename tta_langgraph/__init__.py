@@ -74,7 +74,15 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{home}"), name)
+    try:
+        value = getattr(import_module(f"{__name__}.{home}"), name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "langchain":
+            raise
+        from tta_langgraph.errors import MissingPackageError
+
+        remedy = "Install the extra: pip install 'tta-langgraph[agents]'"
+        raise MissingPackageError("langchain is not installed", where=name, remedy=remedy) from error
     globals()[name] = value
     return value
 

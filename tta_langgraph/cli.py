@@ -22,17 +22,36 @@ def main() -> None:
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         _fail(f"{error.strerror or error}{where}. Check that the path exists and is writable")
+    except ModuleNotFoundError as error:
+        _fail(_missing(error))
     except Exception as error:
-        _fail(f"{type(error).__name__}: {error}. This is a bug: TTA_DEBUG=1 shows where")
+        _fail(_bug(error))
+
+
+def _missing(error: ModuleNotFoundError) -> str:
+    extra = EXTRAS.get((error.name or "").partition(".")[0])
+    if extra is None:
+        return _bug(error)
+    return f"this command needs {error.name}, which is not installed. pip install 'tta-langgraph[{extra}]'"
+
+
+def _bug(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}. This is a bug: TTA_DEBUG=1 shows where"
 
 
 def _fail(message: str) -> None:
     from rich.console import Console
+    from rich.markup import escape
 
-    Console(stderr=True, soft_wrap=True).print(f"[red]error:[/red] {message}", highlight=False)
+    # What is in square brackets, as the name of an extra is, would be taken for markup.
+    Console(stderr=True, soft_wrap=True).print(f"[red]error:[/red] {escape(message)}", highlight=False)
     if os.environ.get("TTA_DEBUG"):
         raise
     sys.exit(1)
+
+
+EXTRAS = {"numpy": "learn", "scipy": "learn", "sklearn": "learn", "matplotlib": "report", "pyarrow": "report"}
+"""Which extra brings a package that commands import."""
 
 
 if __name__ == "__main__":

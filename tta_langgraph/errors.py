@@ -83,3 +83,7 @@ class TraceError(TTAError):
 
 class GraphError(TTAError, ValueError):
     """A graph was assembled in a way that cannot work."""
+
+
+class MissingPackageError(TTAError, ImportError):
+    """A module of this package was imported that needs a package of an extra which is not installed."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from tta_langgraph.decision import Policy
 from tta_langgraph.errors import TraceError
@@ -71,7 +72,7 @@ def warn_of_measure(policy: Policy, measure: str) -> None:
 
 def warn(message: str) -> None:
     """One line on standard error."""
-    Console(stderr=True, soft_wrap=True).print(f"[yellow]warning:[/yellow] {message}", highlight=False)
+    Console(stderr=True, soft_wrap=True).print(f"[yellow]warning:[/yellow] {escape(message)}", highlight=False)
 
 
 def need_recording(recording: str | None, known: Mapping[str, int], where: str) -> None:

@@ -97,15 +97,18 @@ def record(
         with TraceStore(store) as traces:
             kept = len(traces.recorded(recording) & {question.id for question in listed})
         again = "the same command without --fresh goes on" if fresh else "the same command goes on"
-        console.print(f"interrupted: {kept} of {len(listed)} questions stored in {store}; {again}", highlight=False)
+        console.print(
+            f"interrupted: {kept} of {len(listed)} questions stored in {store}; {again}", highlight=False, markup=False
+        )
         raise typer.Exit(INTERRUPTED) from None
     console.print(
         f"{done.recorded} recorded, {done.skipped} there already, {len(done.failures)} failed; "
         f"{done.spent.tokens:,} tokens in {done.seconds:.0f} s; store {store}",
         highlight=False,
+        markup=False,
     )
     for question, why in done.failures[:5]:
-        console.print(f"  {question}: {why}", highlight=False)
+        console.print(f"  {question}: {why}", highlight=False, markup=False)
     if export is not None:
         with TraceStore(store) as traces:
             written = export_store(traces, export, recording=recording)

@@ -46,4 +46,4 @@ def sleep(
     for solved in notes.solved:
         out.print(f"{solved.question}\n  {solved.sql}", highlight=False, markup=False)
     kept = f"{len(notes.solved)} of {notes.asked} anticipated questions kept"
-    console.print(f"{kept}, {notes.spent.tokens:,} tokens; notes in {folder}", highlight=False)
+    console.print(f"{kept}, {notes.spent.tokens:,} tokens; notes in {folder}", highlight=False, markup=False)

@@ -81,7 +81,7 @@ def replay(
         ]
         console.print_json(json.dumps({"questions": len(table), "episodes": cards.episodes, "strategies": figures}))
         return
-    console.print(f"{len(table)} questions, {cards.episodes} episodes of {own.name}\n", highlight=False)
+    console.print(f"{len(table)} questions, {cards.episodes} episodes of {own.name}\n", highlight=False, markup=False)
     rows = [
         [o.name, f"{o.accuracy:.3f} [{p.low:.3f}, {p.high:.3f}]", f"{o.mean_tokens:,.0f}", f"{o.mean_seconds:.2f}"]
         for o, p in zip(found, points, strict=True)
@@ -126,9 +126,11 @@ def fit(
         found = found.with_latency(LatencyModel.read(latency))
     found.save(out)
     databases = len(set(fitted_on.db_ids))
-    console.print(f"policy {found.name!r} fitted on {len(fitted_on)} questions of {databases} databases: {out}")
+    console.print(
+        f"policy {found.name!r} fitted on {len(fitted_on)} questions of {databases} databases: {out}", markup=False
+    )
     for line in _summary(found):
-        console.print(f"  {line}", highlight=False)
+        console.print(f"  {line}", highlight=False, markup=False)
 
 
 def tune(
@@ -174,7 +176,7 @@ def tune(
             progress=lambda done, total: advance(done, "", total),
         )
     found.policy.save(out)
-    console.print(f"{found}\nwritten to {out}", highlight=False)
+    console.print(f"{found}\nwritten to {out}", highlight=False, markup=False)
     if not found.met:
         raise typer.Exit(NOT_MET)
 

@@ -26,7 +26,7 @@ from typing import Any
 
 from tta_langgraph import events
 from tta_langgraph.budget import Charge
-from tta_langgraph.errors import TTAError
+from tta_langgraph.errors import MissingPackageError
 
 try:
     from opentelemetry import metrics, trace
@@ -34,7 +34,7 @@ try:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvider
 except ImportError as error:  # pragma: no cover - exercised where the extra is not installed
-    raise TTAError(
+    raise MissingPackageError(
         "OpenTelemetry is not installed",
         where="tta_langgraph.traces.otel",
         remedy="Install it with: pip install 'tta-langgraph[otel]'",
