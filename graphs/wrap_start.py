@@ -34,7 +34,7 @@ class StartEpisode(BudgetNode):
             update["budget"] = fresh
         messages = messages_of(state)
         if messages and isinstance(messages[-1], HumanMessage):
-            update["question"] = messages[-1].text
+            update["question"] = str(messages[-1].text)
         elif isinstance(state.get("question"), str) and state["question"].strip():
             update["messages"] = [HumanMessage(state["question"])]
         else:

@@ -26,7 +26,7 @@ def question_of(state: State) -> str:
         return question
     for message in reversed(messages_of(state)):
         if isinstance(message, HumanMessage) and message.text.strip():
-            return message.text
+            return str(message.text)
     raise GraphError(
         "the state holds no question",
         where="state",

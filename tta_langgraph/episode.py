@@ -16,6 +16,7 @@ from tta_langgraph.effects import Ask, Call, Completion, Effect, Effects, OutOfB
 from tta_langgraph.ledger import Ledger
 from tta_langgraph.performer import Performer
 from tta_langgraph.scope import current_ledger, entered, running_config, save_to_state, tracker_in_state
+from tta_langgraph.state_fields import state_fields
 
 __all__ = ["Ask", "BudgetNode", "Call", "Completion", "Effect", "Effects", "OutOfBudget", "Run", "Steps"]
 
@@ -43,18 +44,20 @@ class BudgetNode(Runnable[Any, dict[str, Any]]):
         """The node's body: yields effects, returns the state update."""
         raise NotImplementedError
 
-    # A state is any mapping; `Any` says so to LangGraph's `add_node`, whose types admit one schema per node else.
+    # A state is of any kind that LangGraph has; `Any` says so to `add_node`, whose types admit one schema a node else.
     def invoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> dict[str, Any]:
         """Runs the node on a state."""
-        ledger = _ledger_of(input)
-        steps, performer = self.steps(input), Performer(ledger)
+        state = state_fields(input)
+        ledger = _ledger_of(state)
+        steps, performer = self.steps(state), Performer(ledger)
         with entered(ledger):
             return self._finish(ledger, performer.drive(steps))
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> dict[str, Any]:
         """Runs the node on a state without blocking the event loop."""
-        ledger = _ledger_of(input)
-        steps, performer = self.steps(input), Performer(ledger)
+        state = state_fields(input)
+        ledger = _ledger_of(state)
+        steps, performer = self.steps(state), Performer(ledger)
         with entered(ledger):
             return self._finish(ledger, await performer.adrive(steps))
 
@@ -73,7 +76,7 @@ class BudgetNode(Runnable[Any, dict[str, Any]]):
 
 def _ledger_of(state: Mapping[str, Any]) -> Ledger:
     """The ledger of the budget in the state, in the running graph or in the open scope; else an unlimited one."""
-    given = state.get("budget") if isinstance(state, Mapping) else None
+    given = state.get("budget")
     if isinstance(given, Budget | dict | int):
         given = merge_budget(None, given)
     if isinstance(given, BudgetTracker) and given.episode and not given.charges and given.parent is None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 
 import pytest
 from langgraph.graph import END, START, StateGraph
 
 from tests.decision.stub_predictor import Stub, forecast
 from tta_langgraph import events
-from tta_langgraph.budget import Budget
+from tta_langgraph.budget import Budget, BudgetTracker
 from tta_langgraph.decision import Policy, UtilityRouter, add_budget_router, last_decision, planned_samples
 from tta_langgraph.errors import GraphError
-from tta_langgraph.state import EpisodeState
+from tta_langgraph.state import Candidate, Decision, EpisodeState, merge_decisions
 
 
 class State(EpisodeState):
@@ -128,10 +128,6 @@ def test_the_reserve_is_not_offered_to_actions(candidate: Any) -> None:
     assert whole["decisions"][0].action == "resample"
 
 
-class Bare(TypedDict):
-    question: str
-
-
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -147,9 +143,37 @@ class Bare(TypedDict):
     ],
 )
 def test_a_router_that_cannot_work_is_refused_when_it_is_added(change: dict[str, Any], says: str) -> None:
-    builder = StateGraph(Bare)
+    builder = StateGraph(State)
     builder.add_node("answer", lambda state: state)
     builder.add_node("sample", lambda state: state)
     options: dict[str, Any] = {"after": "answer", "routes": {"resample": "sample"}, "policy": samples_until_three()}
     with pytest.raises(GraphError, match=says.replace("(", r"\(")):
         add_budget_router(builder, **{**options, **change})
+
+
+class Bare(TypedDict):
+    question: str
+
+
+class WithoutReducers(TypedDict):
+    budget: BudgetTracker
+    candidates: list[Candidate]
+    decisions: Annotated[list[Decision], merge_decisions]
+    best: Candidate
+    answer: str
+    stop_reason: str
+
+
+@pytest.mark.parametrize(
+    ("schema", "says"),
+    [
+        (Bare, "no budget, candidates, decisions, best, answer, stop_reason"),
+        (WithoutReducers, "no reducer for budget, candidates"),
+    ],
+)
+def test_a_state_that_would_drop_the_budget_is_refused(schema: type[Any], says: str) -> None:
+    builder = StateGraph(schema)
+    builder.add_node("answer", lambda state: state)
+    builder.add_node("sample", lambda state: state)
+    with pytest.raises(GraphError, match=f"{says}.*EpisodeState"):
+        add_budget_router(builder, after="answer", routes={"resample": "sample"})

@@ -91,7 +91,7 @@ def test_the_code_blocks_run(page: Path, shop_file: Path, tmp_path: Path, monkey
         for block in blocks(page, "python", "py"):
             line = (block.map or [0])[0] + 1
             # Compiled with the page's name and line, so that a failure points into the page.
-            code = compile("\n" * line + block.content, str(page), "exec")
+            code = compile("\n" * line + block.content, str(page), "exec", dont_inherit=True)
             exec(code, namespace)
 
 

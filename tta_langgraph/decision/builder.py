@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from langgraph.channels import LastValue
 from langgraph.graph import END, START, StateGraph
 
 from tta_langgraph.decision.actions import ABSTAIN, STOP, Action
@@ -14,6 +15,11 @@ from tta_langgraph.decision.rules import OneShot
 from tta_langgraph.errors import GraphError, PolicyError
 
 Builder = TypeVar("Builder", bound=StateGraph[Any, Any, Any, Any])
+
+SETS = ("budget", "candidates", "decisions")
+"""Channels to which every step adds, so that they need a reducer."""
+LATEST = ("best", "answer", "stop_reason")
+"""Channels that every step rewrites."""
 
 
 def add_budget_router(
@@ -44,7 +50,7 @@ def add_budget_router(
 
     Raises:
         GraphError: a node does not exist (add it before), the name is taken, a route is for an action that the policy
-            never takes, or none of its actions has a route.
+            never takes, none of its actions has a route, or the state lacks a channel.
 
     Example:
         ```python
@@ -71,6 +77,7 @@ def add_budget_router(
                     where=f"add_budget_router({argument}=...)",
                     remedy=f"Add it first; known: {', '.join(n for n in builder.nodes if n != START) or 'none'}",
                 )
+    _check_channels(builder)
     paths: dict[Hashable, str] = {key: node for pairs in (steps, ends) for key, node in pairs.items()}
     router = UtilityRouter(_routed(policy, steps), name=name)
     builder.add_node(name, router)
@@ -78,6 +85,19 @@ def add_budget_router(
         builder.add_edge(source, name)
     builder.add_conditional_edges(name, router.route, paths)
     return builder
+
+
+def _check_channels(builder: Builder) -> None:
+    """LangGraph silently drops what the schema has no channel for: the candidates, and the budget in the input."""
+    missing = [name for name in (*SETS, *LATEST) if name not in builder.channels]
+    plain = [name for name in SETS if isinstance(builder.channels.get(name), LastValue)]
+    for names, lack in ((missing, "the state has no {}"), (plain, "the state has no reducer for {}")):
+        if names:
+            raise GraphError(
+                lack.format(", ".join(names)),
+                where="add_budget_router(builder)",
+                remedy="Let the state's schema inherit EpisodeState, or annotate the fields as it does",
+            )
 
 
 def _routed(policy: Policy | None, steps: Mapping[str, str]) -> Policy:

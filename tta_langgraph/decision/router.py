@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -15,6 +14,7 @@ from tta_langgraph.decision.policy import Policy
 from tta_langgraph.decision.snapshot import Snapshot
 from tta_langgraph.errors import GraphError
 from tta_langgraph.state import Decision
+from tta_langgraph.state_fields import state_fields
 
 
 class UtilityRouter(Runnable[Any, dict[str, Any]]):
@@ -41,14 +41,15 @@ class UtilityRouter(Runnable[Any, dict[str, Any]]):
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> dict[str, Any]:
         """Decides on a state; returns its update."""
-        ended = input.get("stop_reason")
-        snapshot = Snapshot.of(input)
+        state = state_fields(input)
+        ended = state.get("stop_reason")
+        snapshot = Snapshot.of(state)
         policy = self.policy
         if isinstance(ended, str) and ended.startswith("exhausted"):
             # A node ran out: offering it the same again would go round in circles.
             policy = policy.with_actions(())
         decision = policy.decide(snapshot)
-        announce(decision, input.get("budget"))
+        announce(decision, state.get("budget"))
         best = snapshot.get(decision.candidate)
         update: dict[str, Any] = {"decisions": [decision]}
         if best is not None:
@@ -65,7 +66,7 @@ class UtilityRouter(Runnable[Any, dict[str, Any]]):
         """The same, as a plain callable."""
         return self.invoke(state)
 
-    def route(self, state: Mapping[str, Any]) -> str:
+    def route(self, state: Any) -> str:
         """Name of the action that was decided last.
 
         Raises:
@@ -73,23 +74,24 @@ class UtilityRouter(Runnable[Any, dict[str, Any]]):
         """
         return last_decision(state).action
 
-    def edge(self, state: Mapping[str, Any]) -> str:
+    def edge(self, state: Any) -> str:
         """Decides and routes at once, without recording the decision (it is still streamed)."""
-        decision = self.policy.decide(Snapshot.of(state))
-        announce(decision, state.get("budget"))
+        fields = state_fields(state)
+        decision = self.policy.decide(Snapshot.of(fields))
+        announce(decision, fields.get("budget"))
         return decision.action
 
 
 ENDS = frozenset({STOP, "abstain"})
 
 
-def last_decision(state: Mapping[str, Any]) -> Decision:
+def last_decision(state: Any) -> Decision:
     """The latest decision of an episode.
 
     Raises:
         GraphError: there is none.
     """
-    decisions = state.get("decisions")
+    decisions = state_fields(state).get("decisions")
     if not decisions:
         raise GraphError(
             "no decision in the state",
@@ -100,9 +102,9 @@ def last_decision(state: Mapping[str, Any]) -> Decision:
     return found
 
 
-def planned_samples(state: Mapping[str, Any], default: int = 1) -> int:
+def planned_samples(state: Any, default: int = 1) -> int:
     """How many samples the last decision asked for; `default` if there is no decision, or not for samples."""
-    decisions = state.get("decisions")
+    decisions = state_fields(state).get("decisions")
     if not decisions:
         return default
     return int(decisions[-1].n) if decisions[-1].action.partition(":")[0] == "resample" else default
