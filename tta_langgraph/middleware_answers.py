@@ -14,8 +14,8 @@ from langchain_core.runnables import Runnable
 
 from tta_langgraph import events
 from tta_langgraph.budget import BudgetTracker
-from tta_langgraph.decision import Policy, Snapshot
-from tta_langgraph.decision.router import announce
+from tta_langgraph.decision import Policy
+from tta_langgraph.decision.router import announce, moment
 from tta_langgraph.errors import TTAError
 from tta_langgraph.evidence import CheckOutcome, Evidence
 from tta_langgraph.parsing import normal_text, read_reply, whole_reply
@@ -112,7 +112,7 @@ class AnswerReview:
             return None
         step = len(state.get("decisions") or ())
         if self.policy is not None:
-            decision = self.policy.decide(Snapshot.of({**state, "candidates": pool}))
+            decision = self.policy.decide(moment({**state, "candidates": pool}))
         elif newest is None or _satisfied(newest, self.evaluator is not None):
             # Confirmed, garbled, or found good: more looks of the same kind gain nothing.
             decision = Decision(step=step, action="stop", reason="the answer stands")

@@ -199,6 +199,17 @@ def current_ledger(tracker: BudgetTracker | None = None, config: Mapping[str, An
     return ledger
 
 
+def with_surroundings(tracker: BudgetTracker) -> BudgetTracker:
+    """The account of a state together with the budgets around it: the open scopes, and the graphs that call this one.
+
+    A state knows its own limits only; whoever asks what is left, to decide on it, must know of the others.
+    """
+    ledger = current_ledger(tracker if tracker.episode else None)
+    if ledger is None or (tracker.episode and ledger.parent is None):
+        return tracker
+    return ledger.tracker()
+
+
 def _found(tracker: BudgetTracker | None, config: Mapping[str, Any] | None) -> Ledger | None:
     around = _around(tasks_around(config) if innermost.get() is not None else None)
     if tracker is not None and tracker.episode:

@@ -12,6 +12,7 @@ from tta_langgraph import events
 from tta_langgraph.budget import Budget, BudgetTracker
 from tta_langgraph.decision import Policy, UtilityRouter, add_budget_router, last_decision, planned_samples
 from tta_langgraph.errors import GraphError
+from tta_langgraph.scope import budget_scope
 from tta_langgraph.state import Candidate, Decision, EpisodeState, merge_decisions
 
 
@@ -149,6 +150,15 @@ def test_a_router_that_cannot_work_is_refused_when_it_is_added(change: dict[str,
     options: dict[str, Any] = {"after": "answer", "routes": {"resample": "sample"}, "policy": samples_until_three()}
     with pytest.raises(GraphError, match=says.replace("(", r"\(")):
         add_budget_router(builder, **{**options, **change})
+
+
+@pytest.mark.parametrize("given", [{}, {"budget": Budget(tokens=50_000)}])
+def test_what_a_scope_around_the_graph_has_left_bounds_the_decision(candidate: Any, given: dict[str, Any]) -> None:
+    rich = Policy(predictor=Stub(0.1, (forecast("resample(2)", 0.9, 5_000),)), actions=["resample(2)"], max_steps=1)
+    app = graph(candidate, rich, {"resample": "sample"})
+    with budget_scope(Budget(tokens=4_000)):
+        final = app.invoke({"question": "q", **given})
+    assert [(d.action, d.tokens_left) for d in final["decisions"]] == [("stop", 4_000)]
 
 
 class Bare(TypedDict):

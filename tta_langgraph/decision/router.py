@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -13,6 +14,7 @@ from tta_langgraph.decision.actions import STOP
 from tta_langgraph.decision.policy import Policy
 from tta_langgraph.decision.snapshot import Snapshot
 from tta_langgraph.errors import GraphError
+from tta_langgraph.scope import with_surroundings
 from tta_langgraph.state import Decision
 from tta_langgraph.state_fields import state_fields
 
@@ -43,7 +45,7 @@ class UtilityRouter(Runnable[Any, dict[str, Any]]):
         """Decides on a state; returns its update."""
         state = state_fields(input)
         ended = state.get("stop_reason")
-        snapshot = Snapshot.of(state)
+        snapshot = moment(state)
         policy = self.policy
         if isinstance(ended, str) and ended.startswith("exhausted"):
             # A node ran out: offering it the same again would go round in circles.
@@ -77,9 +79,19 @@ class UtilityRouter(Runnable[Any, dict[str, Any]]):
     def edge(self, state: Any) -> str:
         """Decides and routes at once, without recording the decision (it is still streamed)."""
         fields = state_fields(state)
-        decision = self.policy.decide(Snapshot.of(fields))
+        decision = self.policy.decide(moment(fields))
         announce(decision, fields.get("budget"))
         return decision.action
+
+
+def moment(state: Mapping[str, Any]) -> Snapshot:
+    """The present moment, with what the budgets around the graph have left as well."""
+    tracker = state.get("budget")
+    if tracker is None:
+        tracker = BudgetTracker()
+    if isinstance(tracker, BudgetTracker):
+        state = {**state, "budget": with_surroundings(tracker)}
+    return Snapshot.of(state)
 
 
 ENDS = frozenset({STOP, "abstain"})
