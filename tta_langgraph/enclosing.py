@@ -78,3 +78,13 @@ def in_state(config: Mapping[str, Any], *, fresh: bool = False) -> Any:
         return config["configurable"]["__pregel_read"](CHANNEL, fresh)
     except KeyError:
         return None
+
+
+def in_send(config: Mapping[str, Any]) -> Any:
+    """What the input of a task has under `budget` that was made by `Send`; None for any other task."""
+    path = config.get("metadata", {}).get("langgraph_path", ())
+    if len(path) < 2 or path[0] != "__pregel_push" or not isinstance(path[1], int):
+        return None
+    sends = config["configurable"]["__pregel_read"]("__pregel_tasks", False) or ()
+    given = sends[path[1]].arg if path[1] < len(sends) else None
+    return given.get(CHANNEL) if isinstance(given, Mapping) else None

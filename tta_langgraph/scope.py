@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from tta_langgraph.budget import Budget, BudgetTracker, Charge, Remaining
-from tta_langgraph.enclosing import CHANNEL, Enclosing, in_state, innermost, note_task, tasks_around
+from tta_langgraph.enclosing import CHANNEL, Enclosing, in_send, in_state, innermost, note_task, tasks_around
 from tta_langgraph.enclosing import running_config as running_config
 from tta_langgraph.ledger import Ledger
 from tta_langgraph.outbox import Outbox
@@ -181,7 +181,8 @@ def current_ledger(tracker: BudgetTracker | None = None, config: Mapping[str, An
 
     Looked for in this order: the given tracker or the running graph's state, the innermost open scope, and, in a
     sub-graph that has no `budget` key, the ledger of the nearest graph around it that has used one in this run. The
-    open scopes and the graphs in whose nodes this one runs are around it, as they are at this moment.
+    open scopes and the graphs in whose nodes this one runs are around it, as they are at this moment; a part of the
+    budget in the input of a `Send` is inside it.
 
     Args:
         tracker: draw on this one.
@@ -190,11 +191,14 @@ def current_ledger(tracker: BudgetTracker | None = None, config: Mapping[str, An
     config = config or running_config()
     tracker = tracker or tracker_in_state(config)
     ledger = _found(tracker, config)
-    if ledger is None or config is None:
+    if config is None:
         return ledger
-    if tracker is not None:
+    if ledger is not None and tracker is not None:
         _note_run(config, ledger, tracker.episode)
-    if ledger.counts_activity:
+    part = in_send(config)
+    if isinstance(part, BudgetTracker) and part.episode:
+        ledger = ledger_for(part, ledger)
+    if ledger is not None and ledger.counts_activity:
         ledger.touch(invocation_of(config))
     return ledger
 

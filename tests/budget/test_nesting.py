@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -268,9 +269,36 @@ def test_a_sub_graph_that_remembers_is_given_the_budget_of_each_turn(model: Any,
         assert state["budget"].usage.tokens == server.total > 200
 
 
-def test_a_branch_that_opens_its_part_of_the_budget_is_held_to_it(model: Any, server: ScriptedServer) -> None:
+@pytest.mark.parametrize("opens", [True, False])
+@pytest.mark.parametrize("state_knows", [True, False])
+def test_a_branch_is_held_to_its_part_of_the_budget_whether_it_opens_it_or_not(
+    model: Any, server: ScriptedServer, opens: bool, state_knows: bool
+) -> None:
+    whole = BudgetTracker.start(Budget(tokens=3000))
+
     def branch(state: Any) -> dict[str, Any]:
-        with budget_scope(state["budget"]):
+        with budget_scope(state["budget"]) if opens else nullcontext():
+            model.invoke("x")
+        return {}
+
+    builder = StateGraph(EpisodeState if state_knows else Text)
+    builder.add_node("start", lambda state: {})
+    builder.add_node("branch", branch)
+    builder.add_edge(START, "start")
+    builder.add_conditional_edges(
+        "start", lambda _: [Send("branch", {"budget": whole.nested(50)}) for _ in range(2)], ["branch"]
+    )
+    with budget_scope(whole) as scope:
+        state = builder.compile().invoke({"question": "?", "budget": whole} if state_knows else {"text": "?"})
+
+    charged = (state["budget"] if state_knows else scope.tracker).charges.values()
+    assert [charge.usage.tokens for charge in charged] == [50, 50]
+    assert server.total == 100
+
+
+def test_a_scope_inside_a_branch_and_the_branchs_part_both_bind(model: Any, server: ScriptedServer) -> None:
+    def branch(state: Any) -> dict[str, Any]:
+        with budget_scope(Budget(tokens=state["limit"])):
             model.invoke("x")
         return {}
 
@@ -279,12 +307,12 @@ def test_a_branch_that_opens_its_part_of_the_budget_is_held_to_it(model: Any, se
     builder.add_node("branch", branch)
     builder.add_edge(START, "start")
     builder.add_conditional_edges(
-        "start", lambda state: [Send("branch", {"budget": state["budget"].nested(50)}) for _ in range(2)], ["branch"]
+        "start",
+        lambda state: [Send("branch", {"budget": state["budget"].nested(50), "limit": each}) for each in (30, 90)],
+        ["branch"],
     )
     state = builder.compile().invoke({"question": "?", "budget": Budget(tokens=3000)})
-
-    assert state["budget"].usage.tokens == server.total
-    assert [charge.usage.tokens for charge in state["budget"].charges.values()] == [50, 50]
+    assert sorted(charge.usage.tokens for charge in state["budget"].charges.values()) == [30, 50]
 
 
 def test_a_part_of_the_budget_that_is_written_back_is_refused_and_not_ignored(model: Any) -> None:
