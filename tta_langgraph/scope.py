@@ -95,6 +95,8 @@ class budget_scope:
         tracker = self._budget if isinstance(self._budget, BudgetTracker) else BudgetTracker.start(self._budget)
         ledger = ledger_for(tracker, _found(tracker_in_state(config), config))
         scope = _opened(ledger, (around.pools if around else ()) + self._pools)
+        if ledger.counts_activity and config is not None:
+            ledger.touch(invocation_of(config))
         note_task()
         self._opened.append((scope, config))
         return scope

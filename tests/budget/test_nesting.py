@@ -360,3 +360,29 @@ def test_the_wait_before_a_resume_is_not_on_the_active_clock_when_its_first_call
     state = asyncio.run(graph.ainvoke(Command(resume="yes"), address))
 
     assert state["budget"].usage.model_calls == 2
+
+
+def test_a_node_that_opens_the_budget_and_calls_nothing_is_on_the_active_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tta_langgraph.ledger import Ledger
+
+    passed, now = 0.0, Ledger._time
+    monkeypatch.setattr(Ledger, "_time", lambda ledger: now(ledger) + passed)
+
+    def confirm(state: Any) -> dict[str, Any]:
+        interrupt("sure?")
+        return {}
+
+    def work(state: Any) -> dict[str, Any]:
+        nonlocal passed
+        with budget_scope(state["budget"]):
+            passed += 100
+        return {}
+
+    steps: list[Any] = [("before", work), confirm, ("after", work)]
+    builder = StateGraph(EpisodeState).add_sequence(steps).add_edge(START, "before")
+    graph = builder.compile(checkpointer=InMemorySaver(serde=checkpoint_serializer()))
+    address: Any = {"configurable": {"thread_id": "t"}}
+    graph.invoke({"question": "?", "budget": Budget(seconds=600, clock="active")}, address)
+    passed += 3600
+    state = graph.invoke(Command(resume="yes"), address)
+    assert 200 <= state["budget"].elapsed < 3600
