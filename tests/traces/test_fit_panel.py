@@ -210,3 +210,33 @@ def test_a_panel_survives_its_file_and_refuses_a_broken_one(tmp_path: Path) -> N
     broken = WORLD.to_dict() | {"spread": [1.0]}
     with pytest.raises(PolicyError, match="do not fit together"):
         Panel.from_dict(broken)
+
+
+def test_the_more_models_can_be_asked_the_shorter_are_its_plans() -> None:
+    """Plans multiply with the models: four steps among twelve of them took minutes a question."""
+    rng = np.random.default_rng(0)
+    depths = []
+    for models in (1, 5, 12, 40):
+        pools = [
+            Pool(
+                question_id=f"q{q}",
+                db_id=f"db{q % 4}",
+                attempts=tuple(
+                    Attempt(
+                        id=f"m{m}",
+                        action="escalate" if m else "generate",
+                        model=f"m{m}",
+                        correct=bool(right),
+                        key="right" if right else f"wrong-{m % 3}",
+                        completion_tokens=10 * (m + 1),
+                    )
+                    for m, right in enumerate(rng.random(models + 1) < 0.6)
+                ),
+            )
+            for q in range(24)
+        ]
+        table = columns(pools)
+        steps = list(explore(table, recorded_actions(table), episodes=1))
+        depths.append((fit_panel(table, steps).depth, models))
+    assert [depth for depth, _ in depths] == sorted((depth for depth, _ in depths), reverse=True)
+    assert all(models**depth <= 2_000 for depth, models in depths)

@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 
 
 def fit_panel(
-    table: Columns, steps: Sequence[Experience], *, classes: int = 4, buckets: int = 8, depth: int = 4
+    table: Columns, steps: Sequence[Experience], *, classes: int = 4, buckets: int = 8, depth: int | None = None
 ) -> Panel:
     """Learns how good each source is on each class of questions, and what an answer's own evidence says.
 
@@ -28,7 +28,7 @@ def fit_panel(
         steps: what was explored on it, for costs.
         classes: hidden classes of questions.
         buckets: of evidence.
-        depth: steps that plans look ahead; by default 4 for one source, fewer for more, so that plans stay quick.
+        depth: steps that plans look ahead; by default 4, fewer for more than five sources, so that plans stay quick.
     """
     counts, sources, rows = _counts(table)
     weights, skill, failing, member = _classes(counts, classes)
@@ -53,13 +53,18 @@ def fit_panel(
         prices=prices,
         first_tokens=float(np.mean(first)) if first else 1.0,
         costs=fit_costs(steps),
-        depth=depth or DEPTHS.get(len(prices), 2),
+        depth=depth or _steps_ahead(len(prices)),
     )
     return _tempered(panel, steps)
 
 
-DEPTHS = {1: 4, 2: 3}
-"""Steps looked ahead by the number of sources that can be asked."""
+def _steps_ahead(sources: int) -> int:
+    """Plans multiply with the sources that can be asked at each step."""
+    return next((depth for depth in (4, 3) if sources**depth <= MOST_PLANS), 2)
+
+
+MOST_PLANS = 700
+"""Orders of asking that a plan of more than two steps may have to compare: four steps among five sources."""
 
 
 def _plain(values: Floats) -> tuple[float, ...]:
