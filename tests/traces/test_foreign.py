@@ -50,6 +50,21 @@ def test_several_answers_of_one_model_are_samples() -> None:
     assert first.attempts[0].key == first.attempts[1].key
 
 
+def test_what_a_row_says_of_itself_stands_and_the_others_are_read_beside_it() -> None:
+    rows = [answer("small", 5), answer("large", 90, action="generate"), answer("large", 90)]
+    assert {(a.model, a.action) for a in pools_of(*rows)[0].attempts} == {
+        ("small", "escalate"),
+        ("large", "generate"),
+        ("large", "resample"),
+    }
+
+
+@pytest.mark.parametrize("failed", [{"error": "no such table"}, {"executed": 0}, {"executed": False, "error": None}])
+def test_what_failed_takes_no_part_in_votes(failed: dict[str, Any]) -> None:
+    (attempt,) = pools_of(answer("m", 5, answer="SELECT 1", key="k", **failed))[0].attempts
+    assert (attempt.executed, attempt.key, attempt.error_kind) == (False, None, "database")
+
+
 def test_lists_are_several_answers_to_one_question() -> None:
     (pool,) = pools_of(
         {"id": "q", "question": "Why?", "answer": ["a", "b", None], "correct": [True, False, False], "model": "m"}

@@ -220,20 +220,20 @@ def _answer(row: Row, where: str, position: int, prices: Mapping[str, float]) ->
         **{name: round(count * price) or int(count > 0) for name, count in counts.items()},
         "id": _text(row.get("attempt")) or f"a{position}",
         "action": given.get("action") or ("reflect" if given.get("parent") else ""),
-        "key": None if ran is False else _key(row, answer, position),
+        "key": _key(row, answer, position),
         "answer_chars": chars,
         "executed": ran,
     }
     if attempt["action"] == "reflect":
         attempt["feedback"] = given.get("feedback") or "none"
-    if ran is False:
-        attempt["error_kind"] = given.get("error_kind") or "database"
     if ran and "empty" not in given:
         attempt["empty"] = row.get("n_rows") == 0
     try:
         made = from_plain(Attempt, attempt, where=where)
     except TraceError as error:
         raise TraceError(error.what, where=where, remedy="Correct the line, or leave it out") from None
+    if made.executed is False:  # it takes no part in votes
+        made = replace(made, key=None, error_kind=made.error_kind or "database")
     return _Answer(where=where, row=row, attempt=made, estimated=not counted and bool(made.completion_tokens))
 
 
@@ -270,7 +270,7 @@ def _sampled(questions: Iterable[Sequence[_Answer]], ranks: Mapping[str, int]) -
     found = set()
     for answers in questions:
         for name in ranks:
-            if sum(a.attempt.model == name and not a.attempt.action for a in answers) > 1:
+            if sum(a.attempt.model == name and a.attempt.action in ("", "generate") for a in answers) > 1:
                 found.add(name)
     return found
 
@@ -281,7 +281,8 @@ def _pool(identity: str, found: Sequence[_Answer], ranks: Mapping[str, int], sam
     by_id = {attempt.id: attempt for attempt in ordered}
     if len(by_id) < len(ordered):
         raise TraceError("two answers have the same id", where=where, remedy="Give each its own `attempt`")
-    opener = next((attempt.model for attempt in ordered if not attempt.action), None)
+    said = [attempt.model for attempt in ordered if attempt.action in ("generate", "resample")]
+    opener = next(iter([*said, *(attempt.model for attempt in ordered if not attempt.action)]), None)
 
     def action(attempt: Attempt) -> str:
         if attempt.action:
@@ -325,7 +326,7 @@ def _round(attempt: Attempt, by_id: Mapping[str, Attempt], where: str) -> int:
 
 
 def _features(found: Sequence[_Answer], where: str) -> dict[str, float]:
-    given = next((a.row["features"] for a in found if a.row.get("features")), {})
+    given: Any = next((a.row["features"] for a in found if a.row.get("features")), {})
     if not isinstance(given, Mapping):
         raise TraceError("features are no object", where=where, remedy="Give names and numbers")
     return {str(name): _number(value, f"the feature {name!r}", where) for name, value in given.items()}
