@@ -36,6 +36,11 @@ def test_the_price_of_a_token_decides_who_is_cheap() -> None:
     assert [a.tokens for a in found.pools[0].attempts] == [40, 600]
 
 
+def test_a_price_of_nobody_is_refused() -> None:
+    with pytest.raises(TraceError, match="no model 'larg' to price"):
+        import_answers([answer("large", 1)], prices={"larg": 60})
+
+
 def test_a_given_order_of_models_stands_and_must_name_all() -> None:
     rows = [answer("small", 10), answer("large", 90)]
     assert import_answers(rows, models=["large", "small"]).models == ("large", "small")
@@ -67,7 +72,7 @@ def test_what_failed_takes_no_part_in_votes(failed: dict[str, Any]) -> None:
 
 def test_lists_are_several_answers_to_one_question() -> None:
     (pool,) = pools_of(
-        {"id": "q", "question": "Why?", "answer": ["a", "b", None], "correct": [True, False, False], "model": "m"}
+        {"id": "q", "answer": ["a", "b", None], "correct": [True, False, False], "model": "m", "tags": ["x"]}
     )
     assert [(a.answer, a.correct, a.key) for a in pool.attempts] == [
         ("a", True, "a"),

@@ -67,7 +67,7 @@ def import_answers(
         rows: the answers.
         about: what the rows leave out of their questions: `question_id` (or `id`) and any of `QUESTION_FIELDS`.
         models: the order in which models may be asked, if it is not from cheap to dear. Names all of them.
-        prices: what a token of a model costs, in tokens of a model that is not named here; counts are multiplied.
+        prices: what a token of a model costs, in tokens of those that are not named here; counts are multiplied.
         where: what errors call a row.
 
     Raises:
@@ -159,6 +159,11 @@ def _import(
     if not questions:
         raise TraceError("there are no answers", where="import", remedy="Give one JSON object per answer")
     ranks = _ranks(questions.values(), models)
+    strange = sorted(set(prices) - set(ranks))
+    if strange:
+        raise TraceError(
+            f"there is no model {strange[0]!r} to price", where="import", remedy=f"Models are {', '.join(ranks)}"
+        )
     sampled = _sampled(questions.values(), ranks)
     pools = tuple(_pool(identity, found, ranks, sampled) for identity, found in questions.items())
     every = [answer for found in questions.values() for answer in found]
@@ -187,12 +192,12 @@ def _by_id(about: Iterable[Row]) -> dict[str, Row]:
 
 
 def _spread(row: Row, where: str) -> Iterator[Row]:
-    """A row whose `correct` is a list is several answers; every list of that length is dealt to them."""
+    """A row whose `correct` is a list is several answers, to which the lists in its other fields are dealt."""
     right = row.get("correct")
     if not isinstance(right, list):
         yield row
         return
-    dealt = {name for name, value in row.items() if isinstance(value, list)}
+    dealt = {name for name in FIELDS if isinstance(row.get(name), list)}
     for name in sorted(dealt):
         if len(row[name]) != len(right):
             raise TraceError(
