@@ -22,6 +22,7 @@ from tta_langgraph.traces.fit_explore import explore, recorded_actions
 from tta_langgraph.traces.model import Attempt, Pool
 from tta_langgraph.traces.replay import replay
 from tta_langgraph.traces.replay_columns import columns
+from tta_langgraph.traces.replay_evaluate import evaluate
 from tta_langgraph.traces.replay_result import Outcomes
 from tta_langgraph.traces.tune import _cheapest, tune
 
@@ -159,6 +160,35 @@ def test_a_policy_file_replays_to_the_same_numbers(repaired: Policy, tmp_path: P
 def test_the_fit_says_what_it_saw_and_how_well_it_did_on_unseen_databases(repaired: Policy) -> None:
     assert repaired.notes["fitted_on"]["questions"] == 160
     assert repaired.notes["held_out"]["now"]["auc"] > 0.95  # whether it ran decides everything here
+
+
+def test_reflections_alone_are_priced_and_paid_for() -> None:
+    """Half of the answers are right, each of three rounds mends half of the others, and no sample was ever drawn."""
+    rng = np.random.default_rng(0)
+    pools = []
+    for q in range(80):
+        right = np.logical_or.accumulate(rng.random(4) < 0.5).tolist()
+        attempts = tuple(
+            Attempt(
+                id=f"r{i}",
+                action="reflect" if i else "generate",
+                feedback="execution" if i else "",
+                parent=f"r{i - 1}" if i else None,
+                round=i,
+                correct=right[i],
+                key="right" if right[i] else f"wrong-{i}",
+                executed=True,
+                prompt_tokens=100,
+                completion_tokens=20,
+            )
+            for i in range(4)
+        )
+        pools.append(Pool(question_id=f"q{q}", db_id=f"db{q % 8}", attempts=attempts))
+    found = evaluate(pools, fit(pools, predictor="transitions", episodes=2), repeats=1, keep=False)
+    assert max(each.accuracy for each in found.curve) == max(each.accuracy for each in found.statics) > 0.85
+    assert min(each.mean_tokens for each in found.curve) == 120
+    first = replay(pools, found.policy, keep=True).decisions[0][0]
+    assert first.p_correct == pytest.approx(0.5, abs=0.12)
 
 
 def test_the_predictor_is_chosen_by_replay_on_databases_held_out() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +13,7 @@ from tta_langgraph.decision.calibration import fit_platt
 from tta_langgraph.decision.cost_fitting import fit_costs
 from tta_langgraph.decision.experience import Experience
 from tta_langgraph.decision.learning import Lesson, fit_learned
-from tta_langgraph.decision.partition import fit_partition
+from tta_langgraph.decision.partition import PartitionModel, fit_partition
 from tta_langgraph.decision.policy import BY_PREDICTOR, BY_VOTE
 from tta_langgraph.decision.value_fitting import fit_ahead
 from tta_langgraph.decision.vote_stability import VoteStability, confidence
@@ -23,7 +23,7 @@ from tta_langgraph.traces.frontier import frontier
 from tta_langgraph.traces.replay import replay
 from tta_langgraph.traces.replay_columns import Columns
 from tta_langgraph.traces.replay_draws import order
-from tta_langgraph.traces.replay_prices import price_grid
+from tta_langgraph.traces.replay_prices import dearest, price_grid
 from tta_langgraph.traces.strategies import Bench
 from tta_langgraph.traces.tune import scaled
 
@@ -107,7 +107,11 @@ class Learner:
             if known is None or len(step.after.candidates) > len(known.after.candidates):
                 deepest[step.question] = step
         patterns = [(step.after.tally.pattern, step.after.tally.failed) for step in deepest.values()]
-        belief = Agreement(model=fit_partition(patterns), costs=fit_costs(self.steps))
+        if all(sum(votes) + failed < 2 for votes, failed in patterns):  # nobody to agree with: only labels tell
+            model = _by_labels(deepest.values())
+        else:
+            model = fit_partition(patterns)
+        belief = Agreement(model=model, costs=fit_costs(self.steps))
         return Transitions(table=self._counted(), belief=belief)
 
     def _counted(self) -> TransitionTable:
@@ -143,6 +147,19 @@ class Learner:
         return VoteStability(calibrator=fit_platt(scores, right), costs=fit_costs(self.steps))
 
 
+def _by_labels(steps: Iterable[Experience]) -> PartitionModel:
+    """A prior under which a single answer is as probably right as first answers were."""
+    base, right, wrong, failed = PartitionModel(), 0.5, 0.5, 0.0
+    for step in steps:
+        first = step.snapshot.candidates[0]
+        fails = first.key is None
+        right += first.id in step.right
+        wrong += first.id not in step.right and not fails
+        failed += first.id not in step.right and fails
+    alpha = (base.alpha + base.beta) * right / (right + wrong + failed)
+    return replace(base, alpha=alpha, beta=base.alpha + base.beta - alpha, fail=base.spread * failed / wrong)
+
+
 def choose(
     sides: Sequence[tuple[Columns, Columns]],
     make: Callable[[Columns, Sequence[Kind]], dict[Kind, Policy]],
@@ -165,7 +182,7 @@ def choose(
     for learned_on, replayed_on in sides:
         bench = Bench(replayed_on, order(replayed_on, repeats=2, seed=seed))
         low = float(bench.sequence.tokens[:, 0].mean())
-        high = float(bench.sequence.tokens[np.arange(bench.cards.episodes), bench.sequence.length - 1].mean())
+        high = dearest(bench)
         for kind, policy in make(learned_on, kinds).items():
             points = []
             for price in price_grid(bench, points=9):
