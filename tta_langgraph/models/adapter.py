@@ -48,7 +48,7 @@ class Adapter:
     streams: bool
     """Has a streaming call of its own."""
     stream_usage: bool
-    """Accepts `stream_usage`, to report usage at the end of a stream."""
+    """Has a field `stream_usage`, to report usage at the end of a stream."""
     optional: frozenset[str]
     """Options that not every model knows, and this one does."""
 

@@ -66,11 +66,19 @@ class Meter:
 
     @cached_property
     def bare(self) -> BaseChatModel:
-        """The model without its client's own retries, and whole answers whole: whether to stream is decided here."""
+        """The model without its client's own retries, and whole answers whole: whether to stream is decided here.
+
+        Streams report their usage by a field, since OpenAI's Responses API takes no option for it.
+        """
         bare = without_client_retries(self.inner)
         if self.lost == "received":
             show_lines(bare)
-        return bare.model_copy(update={"streaming": False}) if getattr(bare, "streaming", False) is True else bare
+        changed: dict[str, bool] = {}
+        if getattr(bare, "streaming", False) is True:
+            changed["streaming"] = False
+        if self.adapter.stream_usage and getattr(bare, "stream_usage", None) is not True:
+            changed["stream_usage"] = True
+        return bare.model_copy(update=changed) if changed else bare
 
     @cached_property
     def prompts(self) -> PromptCounter:
@@ -148,9 +156,7 @@ class Meter:
             tracker=tracker,
         )
 
-    def ready(
-        self, reservation: Reservation, kwargs: Mapping[str, Any], *, stream: bool = False
-    ) -> tuple[BaseChatModel, dict[str, Any]]:
+    def ready(self, reservation: Reservation, kwargs: Mapping[str, Any]) -> tuple[BaseChatModel, dict[str, Any]]:
         """The model to call, and the call's options, with the cap that was granted and no other.
 
         The model cannot write more than is reserved.
@@ -161,8 +167,6 @@ class Meter:
             options.setdefault("extra_body", adapter.body)
         if n != (options.get("n") or adapter.own_n):
             options["n"] = n  # said elsewhere than in the client's own option, from where it was taken
-        if stream and adapter.stream_usage:
-            options.setdefault("stream_usage", True)
         if not adapter.cap_is_field:
             return self.bare, options
         return self.bare.model_copy(update={adapter.cap: options.pop(adapter.cap)}), options

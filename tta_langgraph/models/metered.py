@@ -252,7 +252,7 @@ class BudgetedChatModel(BaseChatModel):
                     bare, options = meter.ready(reservation, kwargs)
                     result = self._call(call, bare, messages, stop, options)
                 else:
-                    bare, options = meter.ready(reservation, kwargs, stream=True)
+                    bare, options = meter.ready(reservation, kwargs)
                     for _ in self._chunks(call, bare, messages, stop, options, received):
                         pass
                     result = generate_from_stream(iter(received.chunks))
@@ -288,7 +288,7 @@ class BudgetedChatModel(BaseChatModel):
                         bare, options = meter.ready(reservation, kwargs)
                         result = await bare._agenerate(messages, stop=stop, **options)
                     else:
-                        bare, options = meter.ready(reservation, kwargs, stream=True)
+                        bare, options = meter.ready(reservation, kwargs)
                         async with Reader(bare._astream(messages, stop=stop, **options), received) as reader:
                             await reader.finish()
                         result = generate_from_stream(iter(received.chunks))
@@ -350,7 +350,7 @@ class BudgetedChatModel(BaseChatModel):
             begun = time.perf_counter()
             received = meter.received(keep=False)
             try:
-                bare, options = meter.ready(reservation, kwargs, stream=True)
+                bare, options = meter.ready(reservation, kwargs)
                 with (
                     inside(reservation),
                     contextlib.closing(self._chunks(call, bare, messages, stop, options, received)) as chunks,
@@ -428,7 +428,7 @@ class BudgetedChatModel(BaseChatModel):
             begun = time.perf_counter()
             received = meter.received(keep=False)
             try:
-                bare, options = meter.ready(reservation, kwargs, stream=True)
+                bare, options = meter.ready(reservation, kwargs)
                 source = bare._astream(messages, stop=stop, **options)
                 with inside(reservation):
                     async with reading(source, received) as chunks:
