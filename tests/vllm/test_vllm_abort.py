@@ -76,7 +76,7 @@ def test_leaving_a_stream_early_aborts_the_request(chat_vllm: ChatVLLM) -> None:
 def test_a_timeout_aborts_the_request_and_says_so(chat_vllm: ChatVLLM) -> None:
     before = chat_vllm.engine_stats()
     with pytest.raises(ModelTimeoutError, match="aborted"):
-        chat_vllm.invoke(QUESTION, timeout=0.3, **ENDLESS)
+        chat_vllm.invoke(QUESTION, timeout=0.1, **ENDLESS)
     assert until(lambda: idle(chat_vllm))
     assert chat_vllm.engine_stats().completion_tokens - before.completion_tokens < 900
 

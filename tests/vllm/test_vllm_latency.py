@@ -64,7 +64,8 @@ def test_too_few_measurements_are_refused() -> None:
 @pytest.mark.vllm
 @pytest.mark.timeout(900)
 def test_measuring_controls_the_lengths_and_avoids_the_prefix_cache(chat_vllm: ChatVLLM) -> None:
+    frame = chat_vllm.count_prompt_tokens("")  # the chat template's own words, which all prompts share
     calls = measure_latency(chat_vllm, prompt_tokens=(60, 300), completion_tokens=(1, 4), repeats=1)
     assert [call.completion_tokens for call in calls] == [1, 4, 1, 4]
-    assert [call.cached_tokens for call in calls] == [0] * 4
+    assert all(call.cached_tokens <= frame for call in calls)
     assert all(abs(call.prompt_tokens - wanted) < 20 for call, wanted in zip(calls, (60, 60, 300, 300), strict=True))

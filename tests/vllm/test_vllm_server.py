@@ -11,10 +11,12 @@ from langchain_openai import ChatOpenAI
 
 from tta_langgraph.models.serve import RunningServer
 from tta_langgraph.models.vllm import ChatVLLM
+from tta_langgraph.models.vllm_env import vllm_distribution
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 
 QUESTION = [HumanMessage("Name three colours.")]
+GPU = (vllm_distribution() or ("",))[0] == "vllm"
 
 
 @pytest.fixture
@@ -82,7 +84,8 @@ def test_log_probabilities_agree_with_the_engine_in_the_process(chat_vllm: ChatV
     # The server lists the token that ended the answer or not, depending on its version; the text decides.
     for theirs, own in zip(served, ours, strict=False):
         assert theirs["token"] == own["token"]
-        assert theirs["logprob"] == pytest.approx(own["logprob"], abs=1e-3)
+        # On a GPU even single precision is rounded for the tensor cores.
+        assert theirs["logprob"] == pytest.approx(own["logprob"], abs=5e-2 if GPU else 1e-3)
         assert theirs["bytes"] == own["bytes"]
 
 

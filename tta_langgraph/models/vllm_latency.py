@@ -34,8 +34,8 @@ def measure_latency(
 ) -> list[Observation]:
     """Times calls one by one; nothing else may use the engine meanwhile.
 
-    Every prompt begins differently, so that none is served from the prefix cache, and the first call, which warms
-    the engine up, is not among the results.
+    Every prompt begins differently, so that the prefix cache serves at most what the chat template puts before it, and
+    the first call, which warms the engine up, is not among the results.
 
     Args:
         model: the model; calls are made as a user would make them.
