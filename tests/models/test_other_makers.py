@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models import BaseChatModel, SimpleChatModel
+from langchain_core.messages import BaseMessage
 
 from tta_langgraph import Budget, budget_scope, budgeted
 from tta_langgraph.models.adapter import Adapter
@@ -88,3 +90,27 @@ def test_an_azure_deployment_is_known_by_its_name() -> None:
         api_key="k", azure_endpoint="https://x.test", api_version="2024-10-21", azure_deployment="gpt-4o"
     )
     assert Adapter.of(model).name == "gpt-4o"
+
+
+class Pipelined(SimpleChatModel):
+    """Heeds no option of a call but `pipeline_kwargs`, as LangChain's `ChatHuggingFace` does around a pipeline."""
+
+    llm: Any
+    """What has the options that always hold."""
+
+    @property
+    def _llm_type(self) -> str:
+        return "pipelined"
+
+    def _call(self, messages: list[BaseMessage], stop: list[str] | None = None, *args: Any, **kwargs: Any) -> str:
+        return "word " * {**self.llm.pipeline_kwargs, **kwargs.get("pipeline_kwargs", {})}["max_new_tokens"]
+
+
+@pytest.mark.parametrize("options", [{"max_tokens": 5}, {"pipeline_kwargs": {"max_new_tokens": 5}}], ids=str)
+def test_the_granted_cap_gets_to_a_pipeline_in_this_process(options: dict[str, Any]) -> None:
+    model = Pipelined(llm=SimpleNamespace(pipeline_kwargs={"max_new_tokens": 60}))
+    assert Adapter.of(model).default_cap == 60
+    with budget_scope(Budget(tokens=500)):
+        assert budgeted(model).invoke("x", **options).text == "word " * 5
+    with budget_scope(Budget(tokens=80)) as scope:
+        assert len(budgeted(model).invoke("x").text.split()) == scope.tracker.usage.completion_tokens < 60

@@ -27,6 +27,8 @@ class Adapter:
     """Keyword that limits the completion tokens of a call."""
     cap_is_field: bool
     """The model knows that limit as a field only: a call must not be given it as a keyword."""
+    cap_in_pipeline: bool
+    """The model passes on `pipeline_kwargs` and nothing else of a call, so that the cap goes in there."""
     default_cap: int | None
     """The cap that the model was configured with, under whatever name, or None."""
     default_n: int
@@ -70,6 +72,7 @@ class Adapter:
             name=next((str(name) for name in named if name), kind.__name__),
             server=_server(model),
             cap=cap,
+            cap_in_pipeline=_pipeline(model) is not None,
             cap_is_field=cap == "num_predict",  # Ollama's client takes it among its `options`
             default_cap=configured.cap,
             default_n=configured.n or 1,
@@ -95,8 +98,14 @@ def _configured(model: BaseChatModel) -> Asked:
         # most budgets have, of which a single failed call would take all. (Thinking needs a cap above its own.)
         most = (model.profile or {}).get("max_output_tokens")
         own = {name: value for name, value in own.items() if name == "n" or value != most}
-    further = [getattr(model, name, None) for name in ("model_kwargs", "extra_body")]
+    further = [getattr(model, name, None) for name in ("model_kwargs", "extra_body")] + [_pipeline(model)]
     return limits_of([own, *(each for each in further if isinstance(each, Mapping))], type(model).__name__)
+
+
+def _pipeline(model: BaseChatModel) -> Mapping[str, Any] | None:
+    """The options of the transformers pipeline in this process that a `ChatHuggingFace` asks; None for other models."""
+    llm = getattr(model, "llm", None)
+    return getattr(llm, "pipeline_kwargs", None) or {} if hasattr(llm, "pipeline_kwargs") else None
 
 
 def _unlimited(extra: Any) -> Mapping[str, Any] | None:

@@ -15,7 +15,7 @@ from tta_langgraph.errors import BudgetError
 
 CAPS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "num_predict", "max_new_tokens", "n_predict")
 """Names of the completion cap, per choice."""
-BODIES = ("extra_body", "options")
+BODIES = ("extra_body", "options", "pipeline_kwargs")
 """Options whose contents a client passes on to the server beside, or above, its own."""
 _LIMITS = frozenset((*CAPS, "n"))
 _LOOKED_AT = _LIMITS.union(BODIES)

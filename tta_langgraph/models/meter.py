@@ -167,6 +167,9 @@ class Meter:
             options.setdefault("extra_body", adapter.body)
         if n != (options.get("n") or adapter.own_n):
             options["n"] = n  # said elsewhere than in the client's own option, from where it was taken
+        if adapter.cap_in_pipeline:
+            own = options.get("pipeline_kwargs", {})
+            options["pipeline_kwargs"] = {**own, "max_new_tokens": options.pop(adapter.cap)}
         if not adapter.cap_is_field:
             return self.bare, options
         return self.bare.model_copy(update={adapter.cap: options.pop(adapter.cap)}), options

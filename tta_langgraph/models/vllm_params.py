@@ -133,11 +133,12 @@ def sampling_params(options: CallOptions, defaults: Mapping[str, Any], room: int
     values["output_kind"] = RequestOutputKind.DELTA if stream else RequestOutputKind.FINAL_ONLY
     if options.tools:
         values["skip_special_tokens"] = False  # some models mark a tool call with special tokens
+    refused: tuple[type[Exception], ...] = (TypeError, *refusals())
     try:
         if "structured_outputs" in values:
             values["structured_outputs"] = StructuredOutputsParams(**values["structured_outputs"])
         params = SamplingParams(**values)
-    except (TypeError, *refusals()) as error:
+    except refused as error:
         raise ModelError(f"vLLM refused the sampling options: {error}", where="ChatVLLM") from error
     check_transport(params)
     return params
