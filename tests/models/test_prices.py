@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 from genai_prices import Usage, calc_price
+from langchain_core.messages import HumanMessage
 
+from tta_langgraph import Budget, budget_scope, budgeted
 from tta_langgraph.errors import ModelError
 from tta_langgraph.models.prices import price_for, register_price
 from tta_langgraph.models.usage import from_metadata
@@ -88,6 +93,23 @@ def test_the_embedded_model_costs_no_dollars_so_that_dollar_budgets_can_hold_a_c
     assert price.cost(10_000, 10_000) == 0.0
 
 
-def test_a_negative_price_is_refused() -> None:
-    with pytest.raises(ModelError, match="negative"):
-        register_price("test-only-model-3", -1.0, 1.0)
+@pytest.mark.parametrize("price", [-1.0, math.nan, math.inf, "2", None])
+def test_what_is_no_price_is_refused(price: Any) -> None:
+    with pytest.raises(ModelError, match="no price"):
+        register_price("test-only-model-3", price, 1.0)
+    assert price_for("test-only-model-3") is None
+
+
+def test_the_price_is_that_of_who_serves_the_model() -> None:
+    made = pytest.importorskip("langchain_groq", reason="langchain-groq is not installed (extra: dev)")
+    table = price_for("groq:llama-3.3-70b-versatile")
+    assert table is not None
+    assert price_for("llama-3.3-70b-versatile") is None, "whose maker sells none"
+    meter = budgeted(made.ChatGroq(model="llama-3.3-70b-versatile", api_key="k")).meter
+    call = meter.plan([HumanMessage("x")], {})
+    assert call is None, "outside of any budget"
+    with budget_scope(Budget(usd=1)):
+        call = meter.plan([HumanMessage("x")], {})
+    assert call is not None
+    assert call.price is not None
+    assert call.price.cost(1_000, 100) == table.cost(1_000, 100)

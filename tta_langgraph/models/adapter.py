@@ -21,6 +21,8 @@ class Adapter:
 
     name: str
     """The model's name, for prices, counters and traces."""
+    provider: str | None
+    """Who serves it, as LangChain names them: the same model has other prices elsewhere."""
     server: str
     """The address of the server that it asks; empty where it does not say."""
     cap: str
@@ -70,6 +72,7 @@ class Adapter:
         known = getattr(model, "supported_options", ())
         return cls(
             name=next((str(name) for name in named if name), kind.__name__),
+            provider=model._get_ls_params().get("ls_provider"),
             server=_server(model),
             cap=cap,
             cap_in_pipeline=_pipeline(model) is not None,

@@ -26,7 +26,7 @@ from tta_langgraph.models.client_retries import without_client_retries
 from tta_langgraph.models.failures import Retries, classify, is_timeout
 from tta_langgraph.models.half_close import show_lines
 from tta_langgraph.models.live import publish_retry
-from tta_langgraph.models.prices import price_for
+from tta_langgraph.models.prices import Price, price_for
 from tta_langgraph.models.prompt_count import Counted, PromptCounter
 from tta_langgraph.models.received import Received, habits_of
 from tta_langgraph.models.usage import Consumed, consumed
@@ -127,8 +127,12 @@ class Meter:
 
     def _get_ready(self) -> None:
         """What the first call needs: a counter may ask a server or load a tokenizer, and prices are a large table."""
-        price_for(self.adapter.name)
-        _ = self.bare, self.prompts
+        _ = self.bare, self.prompts, self._price()
+
+    def _price(self) -> Price | None:
+        """What its provider charges, else what its maker does. Not kept: a price may be registered at any time."""
+        name = self.adapter.name
+        return price_for(name, self.adapter.provider) or price_for(name)
 
     def _account(self, config: Mapping[str, Any] | None, tracker: BudgetTracker | None) -> Ledger | None:
         """The ledger to draw on; None outside of any budget."""
@@ -150,7 +154,7 @@ class Meter:
             adapter.name,
             cap=wanted.cap or adapter.default_cap or self.default_cap,
             n=wanted.n or adapter.default_n,
-            price=price_for(adapter.name),
+            price=self._price(),
             pools=(*active_pools(), *self.pools),
             config=config,
             tracker=tracker,

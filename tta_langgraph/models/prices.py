@@ -105,7 +105,7 @@ def register_price(
         cache_write_usd_per_mtok: the same for prompt tokens that are stored in one; None: no more than others.
 
     Raises:
-        ModelError: a price below zero.
+        ModelError: a price that is below zero or no number.
 
     Example:
         >>> register_price("my-model", 0.5, 1.5).cost(1_000_000, 0)
@@ -113,8 +113,13 @@ def register_price(
     """
     cached = input_usd_per_mtok if cached_input_usd_per_mtok is None else cached_input_usd_per_mtok
     written = input_usd_per_mtok if cache_write_usd_per_mtok is None else cache_write_usd_per_mtok
-    if min(input_usd_per_mtok, output_usd_per_mtok, cached, written) < 0:
-        raise ModelError("a price cannot be negative", where=f"register_price({model!r})")
+    for stated in (input_usd_per_mtok, output_usd_per_mtok, cached, written):
+        if not (isinstance(stated, int | float) and math.isfinite(stated) and stated >= 0):
+            raise ModelError(
+                f"{stated!r} is no price",
+                where=f"register_price({model!r})",
+                remedy="Give US dollars per million tokens, as a number of at least 0",
+            )
     rule = _flat(input_usd_per_mtok, output_usd_per_mtok, cached, written)
     price = Price(model=model, provider=None, source="registered", rule=rule)
     with _LOCK:
@@ -126,7 +131,7 @@ def _look_up(model_name: str, provider: str | None) -> Price | None:
     prefix, _, bare = model_name.rpartition(":")
     if bare in WEIGHTS:
         return Price(model=bare, provider=None, source="runs on this machine", rule=_flat(0.0, 0.0, 0.0, 0.0))
-    attempts = [(model_name, provider)]
+    attempts = [(model_name, provider and _PROVIDERS.get(provider, provider))]
     if prefix and provider is None:
         attempts.insert(0, (bare, _PROVIDERS.get(prefix, prefix)))
     for name, who in attempts:
