@@ -15,6 +15,7 @@ import shutil
 import sys
 import sysconfig
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -151,15 +152,22 @@ def run_tests(model: str, console: Console) -> int:
     os.chdir(ROOT)
     # One process, so that one engine and one server share the GPU, whatever the project's own options say.
     # Verbose, since a run that is cut off by the end of a lease never comes to its table.
-    pytest.main(["-v", "--no-header", "-n", "0", "tests/vllm", "-m", "vllm"], plugins=[collector])
-    shown = Table(title=f"tests/vllm on {model}")
+    ended = pytest.main(["-v", "--no-header", "-n", "0", "tests/vllm", "-m", "vllm"], plugins=[collector])
+    outcomes = Counter(outcome for _, outcome, _, _ in collector.rows)
+    shown = Table(title=f"tests/vllm on {model}: what did not pass", show_lines=True)
     for heading in ("check", "outcome", "seconds", "why"):
-        shown.add_column(heading)
+        shown.add_column(heading, overflow="fold")
     for name, outcome, seconds, why in collector.rows:
-        shown.add_row(name, outcome, f"{seconds:.1f}", why)
-    console.print(shown)
-    failed = sum(outcome == "failed" for _, outcome, _, _ in collector.rows)
-    if not any(outcome == "passed" for _, outcome, _, _ in collector.rows):
+        if outcome != "passed":
+            shown.add_row(name, outcome, f"{seconds:.1f}", why)
+    if shown.row_count:
+        console.print(shown)
+    console.print(f"tests/vllm on {model}: " + ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items()))
+    failed = outcomes["failed"]
+    if ended not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        console.print("the tests did not run to their end", style="yellow")
+        failed += 1
+    if not outcomes["passed"]:
         console.print("no test has passed; of those that were skipped, the table says why", style="yellow")
         failed = max(failed, 1)
     return failed

@@ -13,8 +13,7 @@ from tta_langgraph.budget import Budget, BudgetTracker
 from tta_langgraph.episode import BudgetNode, Call, Steps
 from tta_langgraph.errors import BudgetError, GraphError
 from tta_langgraph.models.call_options import MIN_COMPLETION
-from tta_langgraph.models.metered import budgeted
-from tta_langgraph.models.prices import price_for
+from tta_langgraph.models.metered import BudgetedChatModel, budgeted
 from tta_langgraph.models.prompt_count import count_prompt
 from tta_langgraph.nodes.strategy import Strategy
 from tta_langgraph.scope import running_config
@@ -47,7 +46,7 @@ class Opening(BudgetNode):
         # A call of its own: a server or engine that counts must not hold the event loop up.
         count = yield Call(function=count_prompt, args=(model.inner, messages), source="open")
         limits = fresh or _limits_of(state.get("budget"))
-        self._check(limits, count.bound, model.name_in_prices)
+        self._check(limits, count.bound, model)
         update["context"] = {
             "prompt_tokens": float(count.count),
             "question_chars": float(len(str(question or ""))),
@@ -65,7 +64,7 @@ class Opening(BudgetNode):
             return self.budget or given.budget
         return None
 
-    def _check(self, budget: Budget | None, prompt: int, model: str) -> None:
+    def _check(self, budget: Budget | None, prompt: int, model: BudgetedChatModel) -> None:
         if budget is None:
             return
         needed = prompt + MIN_COMPLETION + budget.reserve.tokens
@@ -79,9 +78,9 @@ class Opening(BudgetNode):
                     where=f"Budget.{name}",
                     remedy=f"Allow at least {math.ceil(need * 1.5)} {name}, or {shorter}",
                 )
-        if budget.usd is not None and price_for(model) is None:
+        if budget.usd is not None and model.meter.price() is None:
             raise BudgetError(
-                f"the model {model!r} has no known price, so a limit in US dollars cannot be enforced",
+                f"the model {model.name_in_prices!r} has no known price, so a limit in US dollars cannot be enforced",
                 where="Budget.usd",
                 remedy="Register one with tta_langgraph.models.prices.register_price, or limit tokens instead",
             )

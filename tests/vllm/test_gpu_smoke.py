@@ -81,8 +81,20 @@ def test_the_tests_share_one_process_and_so_one_engine(gpu_smoke: ModuleType, mo
 def test_a_run_in_which_nothing_passed_is_no_success(
     gpu_smoke: ModuleType, monkeypatch: pytest.MonkeyPatch, outcomes: list[str]
 ) -> None:
-    def run(_: list[str], plugins: list[Any]) -> None:
+    def run(_: list[str], plugins: list[Any]) -> pytest.ExitCode:
         plugins[0].rows += [("test", outcome, 0.0, "no weights") for outcome in outcomes]
+        return pytest.ExitCode.OK
+
+    monkeypatch.setattr(pytest, "main", run)
+    monkeypatch.setenv("TTA_VLLM_MODEL", "")
+    monkeypatch.chdir(ROOT)
+    assert gpu_smoke.run_tests("m", Console(quiet=True)) > 0
+
+
+def test_a_run_that_was_cut_off_is_no_success(gpu_smoke: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(_: list[str], plugins: list[Any]) -> pytest.ExitCode:
+        plugins[0].rows.append(("test", "passed", 0.0, ""))
+        return pytest.ExitCode.INTERRUPTED
 
     monkeypatch.setattr(pytest, "main", run)
     monkeypatch.setenv("TTA_VLLM_MODEL", "")

@@ -127,9 +127,9 @@ class Meter:
 
     def _get_ready(self) -> None:
         """What the first call needs: a counter may ask a server or load a tokenizer, and prices are a large table."""
-        _ = self.bare, self.prompts, self._price()
+        _ = self.bare, self.prompts, self.price()
 
-    def _price(self) -> Price | None:
+    def price(self) -> Price | None:
         """What its provider charges, else what its maker does. Not kept: a price may be registered at any time."""
         name = self.adapter.name
         return price_for(name, self.adapter.provider) or price_for(name)
@@ -154,7 +154,7 @@ class Meter:
             adapter.name,
             cap=wanted.cap or adapter.default_cap or self.default_cap,
             n=wanted.n or adapter.default_n,
-            price=self._price(),
+            price=self.price(),
             pools=(*active_pools(), *self.pools),
             config=config,
             tracker=tracker,
