@@ -231,3 +231,24 @@ def test_unequal_cells_have_unequal_keys(a: list[tuple[object, ...]], b: list[tu
 def test_a_date_before_the_year_1000_is_the_same_as_its_text() -> None:
     assert same_result([(dt.datetime(7, 1, 2, 3, 4, 5),)], [("0007-01-02 03:04:05",)])
     assert same_result([(dt.timedelta(seconds=1.5),)], [("00:00:01.5",)])
+
+
+@pytest.mark.parametrize("text", ["9999-12-31 23:59:59-12:00", "0001-01-01 00:00:00+12:00"])
+def test_a_moment_that_is_out_of_range_in_utc_has_a_key(sqlite_path: Path, text: str) -> None:
+    with Database(sqlite_path) as database:
+        assert database.execute(f"SELECT '{text}'").key is not None
+    assert same_result([(text,)], [(dt.datetime.fromisoformat(text),)])
+
+
+def test_a_fraction_of_a_second_is_the_same_as_its_text() -> None:
+    assert same_result([(dt.time(5, 0, 0, 500_000),)], [("05:00:00.5",)])
+    assert not same_result([(dt.time(5, 0, 0, 500_000),)], [("05:00:00.05",)])
+
+
+def test_many_columns_that_are_alike_are_compared_at_once() -> None:
+    """A left join that finds nothing; trying every order of its columns would take all memory."""
+    rows = [(name, *[None] * 40, "x", "y") for name in ("a", "b")] + [("c", *[None] * 40, "y", "x")]
+    turned = [tuple(reversed(row)) for row in rows]
+    assert same_result(turned, rows)
+    other = [("x", "y", *[None] * 40, name) for name in ("a", "b", "c")]
+    assert not same_result(other, rows)

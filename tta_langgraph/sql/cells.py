@@ -31,7 +31,10 @@ def fold(cell: Any) -> str:
         return _decimal(cell)
     if isinstance(cell, dt.datetime):
         return _moment(cell)
-    if isinstance(cell, (dt.date, dt.time)):
+    if isinstance(cell, dt.time):
+        whole = cell.replace(microsecond=0).isoformat()
+        return _text(whole[:8] + f".{cell.microsecond:06d}".rstrip("0").rstrip(".") + whole[8:])
+    if isinstance(cell, dt.date):
         return _text(cell.isoformat())
     if isinstance(cell, dt.timedelta):
         return _text(_clock(cell))
@@ -84,7 +87,10 @@ def _text(text: str) -> str:
 
 def _moment(value: dt.datetime) -> str:
     if value.tzinfo is not None:
-        value = value.astimezone(dt.UTC).replace(tzinfo=None)
+        try:
+            value = value.astimezone(dt.UTC).replace(tzinfo=None)
+        except OverflowError:  # before the year 1 or after 9999 in UTC
+            return "s" + value.isoformat(" ")
     fraction = f"{value.microsecond:06d}".rstrip("0")
     day, clock = value.replace(microsecond=0).isoformat(" ").split(" ")  # strftime writes the year 7 without zeros
     return _joined(day, clock, fraction)
