@@ -72,7 +72,7 @@ def _block(label: str, body: str) -> str | None:
         return _from_json(body)
     if label.lower() not in _LABELS:  # a fence that opens right before the statement has no label
         body = label + body
-    found = _trimmed(body)
+    found = _trimmed(_BROKEN_FENCE.sub("", body))
     return found if found is not None and _STATEMENT.match(_COMMENT.sub(" ", found)) else None
 
 
@@ -94,7 +94,7 @@ def _from_json(text: str) -> str | None:
 
 def _bare(text: str, parsing: _Parsing) -> str | None:
     """A reply that starts as a statement does, and is one up to its end or its semicolon."""
-    body = text.strip().strip("`").strip()
+    body = text.strip("\0 \t\r\n`")
     if not _STATEMENT.match(_COMMENT.sub(" ", body)):
         return None
     whole = _trimmed(body)
@@ -145,10 +145,12 @@ def _without_last_comment(sql: str) -> str:
 
 
 _FENCE = re.compile(r"```[ \t]*(?P<label>[\w+-]*)(?P<body>.*?)(?:```|\Z)", re.S)
+_BROKEN_FENCE = re.compile(r"\n[ \t]*`{1,2}\s*\Z")
 _TAG = re.compile(r"<(?P<tag>sql|query|answer)>(?P<body>.*?)(?:</(?P=tag)>|\Z)", re.S | re.I)
 _THINK_TAG = re.compile(r"<(?P<close>/?)think(?:ing)?>", re.I)
 _LABELS = frozenset(
     {"", "sql", "sqlite", "sqlite3", "postgresql", "postgres", "pgsql", "psql", "mysql", "mariadb", "duckdb", "json"}
+    | {"tsql", "mssql", "plsql", "oracle", "snowflake", "bigquery", "redshift", "trino", "presto", "clickhouse"}
 )
 _FIELDS = ("sql", "query", "sql_query", "statement")
 _STATEMENT = re.compile(
@@ -157,8 +159,14 @@ _STATEMENT = re.compile(
     re.I,
 )
 _QUERY = re.compile(r"[\s(]*(?:select|with|values|from)\b", re.I)
-_START = re.compile(r"(?:^|[:`>])[ \t]*(?P<sql>\(*(?:select|with)\s)", re.I | re.M)
-_END = re.compile(r";|`|\n[ \t]*\n|\n(?=[A-Z][a-z]+[ ,])")
+_START = re.compile(
+    r"(?:^(?:[ \t]*(?:[-*+]|\d{1,3}[.)])[ \t])?|[:`>\uff1a])[ \t]*(?P<sql>\(*(?:select|with)\s)", re.I | re.M
+)
+# a semicolon, a tag, a blank line before what is no clause, a line that begins as a sentence or a heading does
+_END = re.compile(
+    r";|`|</|<\||\n[ \t]*\n(?!\s*(?:FROM|WHERE|JOIN|(?:LEFT|RIGHT|FULL|INNER|CROSS)\s|GROUP\s|ORDER\s|HAVING|LIMIT|"
+    r"UNION|INTERSECT|EXCEPT|AND|OR|ON)\b)|\n(?=[A-Z][a-z]+[ ,]|[A-Z]\w+:)"
+)
 _MAX_ENDS = 20
 _MAX_STARTS = 20
 _MOST_PARSED = 200_000
