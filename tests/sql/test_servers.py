@@ -152,3 +152,31 @@ def test_a_function_that_writes_is_stopped_by_the_server_when_it_is_let_through(
         assert result.error_kind == "refused"
         assert "read-only" in str(result.error)
         assert database.execute("SELECT count(*) FROM singer").rows == ((3,),)
+
+
+def test_functions_that_write_are_refused_also_where_they_look_like_columns_or_aggregates(postgres_url: str) -> None:
+    engine = create_engine(postgres_url)
+    fill(engine)
+    raising = "LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''EVE WAS HERE''; END'"
+    with engine.begin() as connection:
+        connection.execute(text(f"CREATE FUNCTION eve_row(singer) RETURNS text VOLATILE {raising}"))
+        connection.execute(text(f"CREATE FUNCTION eve_end(int) RETURNS int VOLATILE {raising}"))
+        connection.execute(text("CREATE AGGREGATE eve_sum(int) (sfunc = int4pl, stype = int, finalfunc = eve_end)"))
+        connection.execute(text("CREATE AGGREGATE good_sum(int) (sfunc = int4pl, stype = int, initcond = '0')"))
+        connection.execute(text("CREATE FUNCTION shout(singer) RETURNS text STABLE LANGUAGE sql AS 'SELECT $1.name'"))
+    try:
+        with Database(engine) as database:
+            for sql in (
+                "SELECT s.eve_row FROM singer s",
+                'SELECT (s)."eve_row" FROM singer s',
+                "SELECT singer.EVE_ROW FROM singer",
+                "SELECT eve_sum(age) FROM singer",
+                "SELECT eve_sum(age) OVER () FROM singer",
+            ):
+                assert database.execute(sql).error_kind == "refused", sql
+            assert database.execute("SELECT s.shout FROM singer s WHERE s.id = 1").rows == (("Ann",),)
+            assert database.execute("SELECT good_sum(age), sum(age) FROM singer").rows == ((105, 105),)
+    finally:
+        with engine.begin() as connection:
+            connection.execute(text("DROP FUNCTION eve_row; DROP FUNCTION eve_end CASCADE; DROP FUNCTION shout"))
+            connection.execute(text("DROP AGGREGATE good_sum(int)"))

@@ -55,6 +55,8 @@ class Backend(ABC):
     """The same for functions that stand in FROM as a table does; None if that makes no difference."""
     unsafe_calls: frozenset[str] = frozenset()
     """Lower-case names of the functions of which the catalog says that they may have side effects, or says nothing."""
+    unsafe_fields: frozenset[str] = frozenset()
+    """Those of them that may also be called as `row.name`, without brackets."""
     grammar: str | None = None
     """The parser's grammar, where it is a setting of the server; None for the dialect's own."""
 

@@ -26,7 +26,7 @@ from tta_langgraph.sql.policy import (
     SYSTEM_TABLES,
 )
 from tta_langgraph.sql.shadows import shadowed
-from tta_langgraph.sql.wording import bare, called
+from tta_langgraph.sql.wording import after_dots, bare, called
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +58,8 @@ class Policy:
     """Lower-case names of the functions that may stand in FROM; None for all that may be called."""
     unsafe_calls: frozenset[str] = frozenset()
     """Lower-case names of functions that the engine's catalog does not call free of side effects."""
+    unsafe_fields: frozenset[str] = frozenset()
+    """Those of them that the engine also calls where a column of a row is written: `row.name`."""
     allow_calls: frozenset[str] = frozenset()
     """Lower-case names of functions that are let through whatever the lists say."""
     max_growth: int = 1_000_000
@@ -117,7 +119,8 @@ def check(sql: str, policy: Policy) -> Verdict:
         name_tables(tree)
     calls = called(parsed.tokens)
     nodes = list(tree.walk())
-    refusal = _harmful(calls, policy) or _nodes(tree, nodes, policy)
+    fields = after_dots(parsed.tokens) & policy.unsafe_fields if policy.unsafe_fields else frozenset()
+    refusal = _harmful(calls | fields, policy) or _nodes(tree, nodes, policy)
     if refusal is None and policy.dialect in _GROWING:
         refusal = _GROWING[policy.dialect](nodes, policy.max_growth)
     defined = frozenset(node.alias_or_name.lower() for node in nodes if isinstance(node, exp.CTE))

@@ -113,6 +113,7 @@ class Database:
                 safe_calls=self._backend.safe_calls,
                 safe_sources=self._backend.safe_sources,
                 unsafe_calls=self._backend.unsafe_calls,
+                unsafe_fields=self._backend.unsafe_fields,
                 allow_calls=frozenset(name.lower() for name in allow_functions),
                 max_growth=max_value_bytes,
             )

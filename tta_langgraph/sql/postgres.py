@@ -35,8 +35,9 @@ class PostgresBackend(Backend):
     def __init__(self, source: Source) -> None:
         self._source = source
         rows = source.reading(lambda connection: connection.execute(text(_FUNCTIONS)).all())
-        self.safe_calls = frozenset(str(name).lower() for name, safe in rows if safe) | _GRAMMAR
-        self.unsafe_calls = frozenset(str(name).lower() for name, safe in rows if not safe) - _GRAMMAR
+        self.safe_calls = frozenset(str(name).lower() for name, safe, _ in rows if safe) | _GRAMMAR
+        self.unsafe_calls = frozenset(str(name).lower() for name, safe, _ in rows if not safe) - _GRAMMAR
+        self.unsafe_fields = frozenset(str(name).lower() for name, safe, of_row in rows if of_row and not safe)
 
     def run(self, sql: str, verdict: Verdict, stop: Stop, limits: Limits) -> Fetched:
         """See `Backend.run`."""
@@ -171,12 +172,20 @@ _SETTINGS = (
 _DESCRIBE = "SELECT * FROM (\n{sql}\n) AS tta_q LIMIT {zero}"
 _DECLARE = "DECLARE {cursor} NO SCROLL CURSOR FOR SELECT {shown} FROM (\n{sql}\n) AS tta_q({names})"
 _FUNCTIONS = """
-SELECT p.proname, bool_and((p.provolatile <> 'v' AND (n.nspname = 'pg_catalog' OR NOT p.prosecdef))
+SELECT p.proname,
+    bool_and((p.provolatile <> 'v' AND (n.nspname = 'pg_catalog' OR NOT p.prosecdef AND NOT EXISTS (
+        SELECT FROM pg_catalog.pg_aggregate AS a JOIN pg_catalog.pg_proc AS part
+            ON part.oid IN (a.aggtransfn, a.aggfinalfn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn)
+        WHERE a.aggfnoid = p.oid AND (part.provolatile = 'v' OR part.prosecdef))))
     OR (n.nspname = 'pg_catalog'
-    AND p.proname IN ('random', 'clock_timestamp', 'timeofday', 'gen_random_uuid', 'random_normal')))
+    AND p.proname IN ('random', 'clock_timestamp', 'timeofday', 'gen_random_uuid', 'random_normal'))),
+    bool_or(p.pronargs = 1 AND t.typtype = 'c')
 FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+LEFT JOIN pg_catalog.pg_type AS t ON t.oid = p.proargtypes[0]
 WHERE NOT 'internal'::regtype = ANY (p.proargtypes) GROUP BY p.proname
 """
+"""Name, whether it only computes (an aggregate: by its parts), and whether it takes one row, and so may be written
+`row.name`."""
 _GRAMMAR = frozenset(
     {"row", "array", "grouping", "xmlelement", "xmlforest", "xmlconcat", "xmlparse", "xmlserialize", "xmlpi", "xmlroot"}
     | {"overlay", "position", "treat", "normalize", "json_object", "json_array", "json_value", "json_query"}

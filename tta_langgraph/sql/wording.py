@@ -20,6 +20,11 @@ def called(tokens: Sequence[Token]) -> frozenset[str]:
     )
 
 
+def after_dots(tokens: Sequence[Token]) -> frozenset[str]:
+    """Lower-case words after a dot: columns, or functions where an engine takes `row.name` for `name(row)`."""
+    return frozenset(token.text.lower() for dot, token in pairwise(tokens) if dot.token_type is TokenType.DOT)
+
+
 def bare(sql: str, tokens: Sequence[Token]) -> str:
     """The statement from its first to its last word, without comments, optimizer hints and the semicolon after it."""
     words = [token for token in tokens if token.token_type is not TokenType.SEMICOLON]
