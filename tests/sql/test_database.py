@@ -72,6 +72,17 @@ def test_execute_never_raises_for_what_a_model_wrote(sqlite_path: Path) -> None:
             assert result.error
 
 
+@pytest.mark.parametrize(
+    "sql", ["SELECT name FROM singer WHERE", "SELECT name FROM singer WHERE age >", "SELECT f(x y"]
+)
+def test_an_unfinished_statement_is_called_so_without_the_parsers_own_names(sqlite_path: Path, sql: str) -> None:
+    with Database(sqlite_path) as database:
+        result = database.execute(sql)
+        assert result.error_kind == "syntax"
+        assert "class" not in str(result.error)
+        assert "incomplete" in str(result.error) or "Expecting" in str(result.error)
+
+
 def test_rows_are_cut_at_the_limit_and_the_result_says_so(sqlite_path: Path) -> None:
     with Database(sqlite_path, max_rows=10) as database:
         assert database.execute("SELECT x FROM number WHERE x < 10").truncated is False

@@ -133,6 +133,7 @@ def test_dates_that_python_does_not_have_come_as_text(postgres_url: str) -> None
     with Database(postgres_url) as database:
         result = database.execute("SELECT 'infinity'::date, '10000-01-01'::timestamp, '2020-01-02'::date, 7")
         assert result.rows == (("infinity", "10000-01-01 00:00:00", "2020-01-02", 7),)
+        assert database.execute("SELECT '24:00'::time, '24:00+02'::timetz").rows == (("24:00:00", "24:00:00+02"),)
 
 
 def test_an_engine_in_autocommit_mode_is_held_to_reading_too(postgres_url: str) -> None:

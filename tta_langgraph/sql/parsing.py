@@ -141,6 +141,8 @@ def _one_line(error: SqlglotError) -> str:
         near = str(first.get("highlight") or "").strip()
         text = str(first.get("description") or "syntax error").rstrip(".")
         text = text.split("<Token", 1)[0].strip()
+        if _INCOMPLETE.match(text):  # the parser names its own classes
+            text = "incomplete expression"
         where = f", line {first.get('line')}, column {first.get('col')}" if first.get("line") else ""
         return f"{text}{f' near {near[:40]!r}' if near else ''}{where}"
     return _SPACE.sub(" ", str(error))[:160]
@@ -152,4 +154,5 @@ _PREFIX = frozenset({TokenType.NOT, TokenType.DASH, TokenType.PLUS, TokenType.TI
 _FREE = 1_000
 _PER_WORD = 4
 _INTRICATE = "the statement is too intricate, nest less"
+_INCOMPLETE = re.compile(r"Required keyword: .* missing for <class ")
 _SPACE = re.compile(r"\s+")

@@ -47,7 +47,9 @@ class PostgresBackend(Backend):
             except SQLAlchemyError as error:
                 if not _BEYOND_PYTHON.search(str(error)):
                     raise
-            return self._reading(sql, stop, limits, _BOUNDED - _DATES)  # infinity and the year 10000 come as text
+            return self._reading(
+                sql, stop, limits, _BOUNDED - _DATES
+            )  # infinity, the year 10000 and 24:00 come as text
         except SQLAlchemyError as error:
             raise _explained(error, stop) from error
 
@@ -200,8 +202,8 @@ _CONNECTION_LOST = frozenset({"", "08", "57"})
 _TEXT = frozenset({25, 1042, 1043, 19})
 _BYTES = 17
 _BOUNDED = frozenset({16, 20, 21, 23, 26, 700, 701, 1700, 1082, 1083, 1114, 1184, 1266, 1186, 2950, 790, 869, 650})
-_DATES = frozenset({1082, 1114, 1184})
-_BEYOND_PYTHON = re.compile(r"(?:date|timestamp)\w* too (?:large|small)")
+_DATES = frozenset({1082, 1083, 1114, 1184, 1266})
+_BEYOND_PYTHON = re.compile(r"(?:date|timestamp)\w* too (?:large|small)|can't parse time")
 _KINDS: dict[str, ErrorKind] = {
     **dict.fromkeys(("42P01", "42703", "42883", "42702", "42725", "42P02", "42712", "3F000", "42704"), "schema"),
     **dict.fromkeys(("25006", "42501", "25001"), "refused"),
