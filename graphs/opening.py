@@ -7,45 +7,35 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from langgraph.types import Overwrite
-
 from tta_langgraph.budget import Budget, BudgetTracker
-from tta_langgraph.episode import BudgetNode, Call, Steps
+from tta_langgraph.episode import Call, Steps
 from tta_langgraph.errors import BudgetError, GraphError
 from tta_langgraph.models.call_options import MIN_COMPLETION
 from tta_langgraph.models.metered import BudgetedChatModel, budgeted
 from tta_langgraph.models.prompt_count import count_prompt
+from tta_langgraph.nodes import OpenEpisode
 from tta_langgraph.nodes.strategy import Strategy
-from tta_langgraph.scope import running_config
 
 
 @dataclass(frozen=True, kw_only=True)
-class Opening(BudgetNode):
+class Opening(OpenEpisode):
     """Starts an episode: the default budget if none was given, an empty slate on a thread that was used before, and a
     check that the budget can cover at least the first prompt."""
 
     first: Strategy
     """The node that asks first."""
-    budget: Budget | None = None
-    """Budget of episodes whose input brings none."""
 
     def steps(self, state: Mapping[str, Any]) -> Steps:
         """Opens the account."""
         question = state.get("question")
         if isinstance(question, str) and not question.strip():
             raise GraphError("the question is empty", where="state['question']", remedy="Ask something")
-        update: dict[str, Any] = {"answer": None, "best": None, "result": None, "stop_reason": ""}
-        for channel in ("candidates", "decisions"):
-            if state.get(channel):
-                update[channel] = Overwrite([])
-        fresh = self._fresh_budget(state.get("budget"))
-        if fresh is not None:
-            update["budget"] = fresh
+        update = self.opened(state)
         messages = yield from self.first.opening(state)
         model = budgeted(self.first.model)
         # A call of its own: a server or engine that counts must not hold the event loop up.
         count = yield Call(function=count_prompt, args=(model.inner, messages), source="open")
-        limits = fresh or _limits_of(state.get("budget"))
+        limits = update.get("budget") or _limits_of(state.get("budget"))
         self._check(limits, count.bound, model)
         update["context"] = {
             "prompt_tokens": float(count.count),
@@ -53,16 +43,6 @@ class Opening(BudgetNode):
             "prefix_caching": float(bool(getattr(model.inner, "prefix_caching", False))),
         }
         return update
-
-    def _fresh_budget(self, given: Any) -> Budget | None:
-        """The budget to start with; None to go on with the one in the state."""
-        if not isinstance(given, BudgetTracker) or not given.episode:
-            return self.budget
-        nested = "|" in str((running_config() or {}).get("metadata", {}).get("langgraph_checkpoint_ns", ""))
-        if given.charges and not nested:
-            # A second question on the same thread: each episode has its own budget.
-            return self.budget or given.budget
-        return None
 
     def _check(self, budget: Budget | None, prompt: int, model: BudgetedChatModel) -> None:
         if budget is None:

@@ -129,7 +129,7 @@ def create_reasoning_graph(
     routes = {action: node_name(action) for action in strategies if action in wanted}
 
     nodes: dict[str, Any] = {
-        "open": Opening(first=first, budget=None if budget is None else Budget.coerce(budget)),
+        "open": Opening(first=first, budget=budget),
         "generate": first,
         "deliver": Deliver(selection=shared["selection"]),
         **{node: strategies[action] for action, node in routes.items()},

@@ -100,7 +100,7 @@ def create_text_to_sql_graph(
     }
     generate = Generate(**shared, n=policy.opening, temperature=temperature)
     builder: Builder = StateGraph(state_schema)
-    start: Any = Opening(first=generate, budget=None if budget is None else Budget.coerce(budget))
+    start: Any = Opening(first=generate, budget=budget)
     execute: Any = Execute(database=database, selection=shared["selection"])
     deliver: Any = Deliver(database=database)
     first: Any = generate

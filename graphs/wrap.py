@@ -188,7 +188,7 @@ def _assembled(
     offered = {option.action.name for option in policy.options} if policy is not None else {"reflect"}
     looked_at_by = "evaluate" if evaluating is not None else "decide"
     nodes: dict[str, Any] = {
-        "open": StartEpisode(budget=None if budget is None else Budget.coerce(budget)),
+        "open": StartEpisode(budget=budget),
         "agent": RunAgent(**shared),
         "deliver": FinishRun(database=database, selection=rule),
     }

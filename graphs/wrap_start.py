@@ -10,28 +10,23 @@ from langchain_core.messages import HumanMessage
 from langgraph.types import Overwrite
 
 from tta_langgraph.budget import Budget, BudgetTracker
-from tta_langgraph.episode import BudgetNode, Steps
 from tta_langgraph.errors import GraphError
+from tta_langgraph.nodes import OpenEpisode
 from tta_langgraph.nodes.reading import State, messages_of
-from tta_langgraph.scope import running_config
 
 
 @dataclass(frozen=True, kw_only=True)
-class StartEpisode(BudgetNode):
+class StartEpisode(OpenEpisode):
     """Opens the account of a new question, and clears what a thread's previous question left behind."""
 
-    budget: Budget | None = None
-    """Budget of episodes whose input brings none."""
-
-    def steps(self, state: State) -> Steps:
-        """Opens the account."""
-        update: dict[str, Any] = {"answer": None, "best": None, "result": None, "output": None, "stop_reason": ""}
-        for channel, empty in (("candidates", []), ("decisions", []), ("runs", {})):
-            if state.get(channel):
-                update[channel] = Overwrite(empty)
-        fresh = fresh_budget(state.get("budget"), self.budget)
-        if fresh is not None:
-            update["budget"] = fresh
+    def opened(self, state: State) -> dict[str, Any]:
+        """The update that begins the episode."""
+        update = {"output": None, **super().opened(state)}
+        if state.get("runs"):
+            update["runs"] = Overwrite({})
+        given = state.get("budget")
+        if not isinstance(given, BudgetTracker) or not given.episode:
+            update.setdefault("budget", Budget())
         messages = messages_of(state)
         if messages and isinstance(messages[-1], HumanMessage):
             update["question"] = str(messages[-1].text)
@@ -44,15 +39,3 @@ class StartEpisode(BudgetNode):
                 remedy="Give it a `question`, or `messages` that end with a human one",
             )
         return update
-        yield  # makes this a generator; nothing is asked for
-
-
-def fresh_budget(given: Any, default: Budget | None) -> Budget | None:
-    """The budget to start an episode with; None to go on with the one in the state."""
-    if not isinstance(given, BudgetTracker) or not given.episode:
-        return default or Budget()
-    metadata = (running_config() or {}).get("metadata", {})
-    if given.charges and "|" not in str(metadata.get("langgraph_checkpoint_ns", "")):
-        # A second question on the same thread, not a graph that this one is a part of.
-        return default or given.budget
-    return None

@@ -1,4 +1,4 @@
-"""Nodes that make candidates (strategies) and nodes that observe them (evaluators)."""
+"""Nodes that make candidates (strategies), nodes that observe them (evaluators), and the one that begins an episode."""
 
 from tta_langgraph.decision.second_looks import Form, FormRecord, FormTable, best_form
 from tta_langgraph.nodes.check import Check
@@ -9,6 +9,7 @@ from tta_langgraph.nodes.execute import Execute
 from tta_langgraph.nodes.form_records import form_table
 from tta_langgraph.nodes.generate import Generate
 from tta_langgraph.nodes.judge import Judge
+from tta_langgraph.nodes.open_episode import OpenEpisode
 from tta_langgraph.nodes.plan import Plan
 from tta_langgraph.nodes.reflect import Reflect
 from tta_langgraph.nodes.sample import Sample
@@ -25,6 +26,7 @@ __all__ = [
     "FormTable",
     "Generate",
     "Judge",
+    "OpenEpisode",
     "Plan",
     "Reflect",
     "Sample",

@@ -1,0 +1,72 @@
+"""The first step of an episode: a clean slate and an account of its own for the question at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from langgraph.types import Overwrite
+
+from tta_langgraph.budget import Budget, BudgetTracker
+from tta_langgraph.episode import BudgetNode, Steps
+from tta_langgraph.nodes.reading import State
+from tta_langgraph.scope import running_config
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenEpisode(BudgetNode):
+    """Begins the episode of a new question: put it first where a thread is asked more than one.
+
+    A checkpointer keeps what the thread's last question left behind. Without this node its candidates vote on the next
+    question, and its account goes on unless the input brings a new `Budget`. Costs nothing.
+
+    Example:
+        ```python
+        builder.add_node("open", OpenEpisode(budget=Budget(tokens=4_000)))
+        builder.add_edge(START, "open")
+        builder.add_edge("open", "generate")
+        graph = builder.compile(checkpointer=checkpointer)
+        ```
+    """
+
+    budget: Budget | Mapping[str, Any] | int | None = None
+    """Limits of each question whose input brings none; without them, a thread's next question has those of the last."""
+
+    def __post_init__(self) -> None:
+        self._default()  # complains when the graph is built, not in its first episode
+
+    def steps(self, state: State) -> Steps:
+        """Opens the account."""
+        return self.opened(state)
+        yield  # makes this a generator; nothing is asked for
+
+    def opened(self, state: State) -> dict[str, Any]:
+        """The update that begins the episode."""
+        update = clean_slate(state)
+        fresh = fresh_budget(state.get("budget"), self._default())
+        return update if fresh is None else {**update, "budget": fresh}
+
+    def _default(self) -> Budget | None:
+        return None if self.budget is None else Budget.coerce(self.budget)
+
+
+def clean_slate(state: State, lists: Sequence[str] = ("candidates", "decisions")) -> dict[str, Any]:
+    """The update that clears what a thread's previous question left behind.
+
+    Args:
+        state: what it left.
+        lists: channels that only grow, which have to be overwritten.
+    """
+    update: dict[str, Any] = {"answer": None, "best": None, "result": None, "stop_reason": ""}
+    return update | {channel: Overwrite([]) for channel in lists if state.get(channel)}
+
+
+def fresh_budget(given: Any, default: Budget | None) -> Budget | None:
+    """The budget to start an episode with; None to go on with the one in the state."""
+    if not isinstance(given, BudgetTracker) or not given.episode:
+        return default
+    metadata = (running_config() or {}).get("metadata", {})
+    nested = "|" in str(metadata.get("langgraph_checkpoint_ns", ""))
+    # Charges were made for a question before this one on the same thread, or by the graph that this one is a part of.
+    return default or given.budget if given.charges and not nested else None
