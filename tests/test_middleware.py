@@ -342,6 +342,28 @@ def test_an_exhausted_budget_ends_the_looking_with_the_best_answer(server: Scrip
     assert state["stop_reason"] == "exhausted: model_calls"
 
 
+@pytest.mark.parametrize("mode", ["sync", "async"])
+async def test_an_evaluator_that_finds_no_budget_ends_the_looking_with_the_answer_there_is(
+    server: ScriptedServer, mode: str
+) -> None:
+    server.use(["ten"])
+    judging = budgeted(scripted_chat_model(server))
+
+    def judge(answer: str) -> bool:
+        return judging.invoke(f"Is {answer} right?").text == "yes"
+
+    def agent(**options: Any) -> Any:
+        guard = BudgetMiddleware(Budget(model_calls=1), evaluator=judge, max_reflections=2, **options)
+        return create_agent(scripted_chat_model(server), [], middleware=[guard])
+
+    state = agent().invoke(ASK) if mode == "sync" else await agent().ainvoke(ASK)
+    assert texts(state)[1:] == [("AIMessage", "ten")]
+    assert state["stop_reason"] == "exhausted: model_calls"
+    server.use(["ten"])
+    with pytest.raises(BudgetExceededError):
+        agent(exit_behavior="error").invoke(ASK)
+
+
 def test_a_policy_decides_about_second_looks(server: ScriptedServer) -> None:
     server.use([Reply("ten"), Reply("CORRECT")])
     guard = BudgetMiddleware(9_000, policy=Policy.static("reflect", 1), max_reflections=5)

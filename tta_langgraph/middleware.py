@@ -257,12 +257,20 @@ class BudgetMiddleware(AgentMiddleware[BudgetAgentState, Any, Any]):
     @hook_config(can_jump_to=["model", "end"])
     def after_model(self, state: BudgetAgentState, runtime: Runtime[Any]) -> dict[str, Any] | None:
         """Looks at a final answer: another round, or the end."""
-        return self.review.after(state)
+        try:
+            return self.review.after(state)
+        except BudgetExceededError as out:  # what the evaluator calls was refused: the answer stands as it is
+            self._raise_if_wanted(out, state)
+            return self.review.after(_ended(state, out))
 
     @hook_config(can_jump_to=["model", "end"])
     async def aafter_model(self, state: BudgetAgentState, runtime: Runtime[Any]) -> dict[str, Any] | None:
         """The same without blocking."""
-        return await self.review.aafter(state)
+        try:
+            return await self.review.aafter(state)
+        except BudgetExceededError as out:
+            self._raise_if_wanted(out, state)
+            return await self.review.aafter(_ended(state, out))
 
 
 def _inside_another_graph() -> bool:
@@ -272,9 +280,11 @@ def _inside_another_graph() -> bool:
 
 
 def _stopped(response: ModelResponse[Any], out: BudgetExceededError) -> ExtendedModelResponse[Any]:
-    return ExtendedModelResponse(
-        model_response=response, command=Command(update={"stop_reason": f"exhausted: {out.dimension}"})
-    )
+    return ExtendedModelResponse(model_response=response, command=Command(update=_ended({}, out)))
+
+
+def _ended(state: Mapping[str, Any], out: BudgetExceededError) -> dict[str, Any]:
+    return {**state, "stop_reason": f"exhausted: {out.dimension}"}
 
 
 def _said_something(response: ModelResponse[Any], *, final: bool = False) -> ModelResponse[Any]:

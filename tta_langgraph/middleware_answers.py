@@ -169,7 +169,7 @@ def best_of(pool: Sequence[Candidate]) -> Candidate | None:
 
 
 def _candidate(message: AIMessage, parent: Candidate | None) -> Candidate:
-    text = message.text
+    text = str(message.text)
     answer = text if text.strip() else None
     return Candidate(
         id=str(message.id),
