@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tta_langgraph.decision.router import announce
-from tta_langgraph.episode import BudgetNode, Steps
+from tta_langgraph.episode import BudgetNode
 from tta_langgraph.nodes.reading import State, best_of, candidates_of
 from tta_langgraph.nodes.reflect import rounds_used
 from tta_langgraph.selection import Rule
@@ -23,7 +23,7 @@ class Review(BudgetNode):
     selection: str | Rule = "execution_vote"
     """Rule for the best candidate."""
 
-    def steps(self, state: State) -> Steps:
+    def steps(self, state: State) -> dict[str, Any]:
         """Decides, and records why."""
         best = self._best(state)
         ended = str(state.get("stop_reason") or "")
@@ -39,7 +39,6 @@ class Review(BudgetNode):
         announce(decision, state.get("budget"))
         update: dict[str, Any] = {"decisions": [decision], "best": best, "answer": best.answer if best else None}
         return update if action == "reflect" else {**update, "stop_reason": ended or "stop"}
-        yield  # makes this a generator; nothing is asked for
 
     @staticmethod
     def route(state: State) -> str:

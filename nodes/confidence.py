@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from tta_langgraph.episode import BudgetNode, Steps
+from tta_langgraph.episode import BudgetNode
 from tta_langgraph.evidence import CheckOutcome, Evidence, LogprobStats
 from tta_langgraph.nodes.reading import State, candidates_of, settled
 from tta_langgraph.nodes.settings import check_choices, check_selection
@@ -43,7 +43,7 @@ class Confidence(BudgetNode):
         check_choices(self, {"statistic": Statistic})
         check_selection(self)
 
-    def steps(self, state: State) -> Steps:
+    def steps(self, state: State) -> dict[str, Any]:
         """Scores every candidate with log-probabilities that has no score yet."""
         name = f"confidence:{self.statistic}"
         found = []
@@ -57,7 +57,6 @@ class Confidence(BudgetNode):
             )
             found.append(candidate.observed(Evidence(checks=(outcome,))))
         return settled(state, found, self.selection)
-        yield  # makes this a generator; nothing is asked for
 
 
 SCORES: dict[Statistic, Callable[[LogprobStats], float]] = {

@@ -36,10 +36,9 @@ class OpenEpisode(BudgetNode):
     def __post_init__(self) -> None:
         self._default()  # complains when the graph is built, not in its first episode
 
-    def steps(self, state: State) -> Steps:
+    def steps(self, state: State) -> Steps | dict[str, Any]:
         """Opens the account."""
         return self.opened(state)
-        yield  # makes this a generator; nothing is asked for
 
     def opened(self, state: State) -> dict[str, Any]:
         """The update that begins the episode."""

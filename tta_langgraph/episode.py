@@ -40,8 +40,8 @@ class BudgetNode(Runnable[Any, dict[str, Any]]):
         ```
     """
 
-    def steps(self, state: Mapping[str, Any]) -> Steps:
-        """The node's body: yields effects, returns the state update."""
+    def steps(self, state: Mapping[str, Any]) -> Steps | dict[str, Any]:
+        """The node's body: yields effects, returns the state update; one that asks for nothing just returns it."""
         raise NotImplementedError
 
     # A state is of any kind that LangGraph has; `Any` says so to `add_node`, whose types admit one schema a node else.

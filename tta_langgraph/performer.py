@@ -7,7 +7,7 @@ import contextlib
 import inspect
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any
@@ -18,7 +18,7 @@ from langchain_core.outputs import ChatGeneration, LLMResult
 
 from tta_langgraph.budget import Usage
 from tta_langgraph.effects import Ask, Call, Completion, Effect, OutOfBudget, Run, Steps
-from tta_langgraph.errors import ModelError, TTAError
+from tta_langgraph.errors import GraphError, ModelError, TTAError
 from tta_langgraph.journal import Journal
 from tta_langgraph.ledger import Ledger, Refusal, Request, Reservation
 from tta_langgraph.models.adapter import Adapter
@@ -40,8 +40,10 @@ class Performer:
 
     # -- driving ------------------------------------------------------------------------------------------
 
-    def drive(self, steps: Steps) -> dict[str, Any]:
+    def drive(self, steps: Steps | Mapping[str, Any] | None) -> dict[str, Any]:
         """Runs a node's body to its end; returns its update, or the reason where the budget ran out."""
+        if not isinstance(steps, Generator):
+            return _returned(steps)
         result: Any = None
         error: Exception | None = None
         try:
@@ -49,6 +51,7 @@ class Performer:
                 wanted = steps.send(result) if error is None else steps.throw(error)
                 result, error = None, None
                 try:
+                    _check_effects(wanted)
                     result = self._side_by_side(wanted) if isinstance(wanted, tuple) else self._one(wanted)
                     self._check(result)
                 except Exception as caught:
@@ -58,8 +61,10 @@ class Performer:
         except OutOfBudget as out:
             return self._ended(out)
 
-    async def adrive(self, steps: Steps) -> dict[str, Any]:
+    async def adrive(self, steps: Steps | Mapping[str, Any] | None) -> dict[str, Any]:
         """Twin of `drive`."""
+        if not isinstance(steps, Generator):
+            return _returned(steps)
         result: Any = None
         error: Exception | None = None
         try:
@@ -67,6 +72,7 @@ class Performer:
                 wanted = steps.send(result) if error is None else steps.throw(error)
                 result, error = None, None
                 try:
+                    _check_effects(wanted)
                     if isinstance(wanted, tuple):
                         result = await asyncio.gather(*map(self._aone, wanted), return_exceptions=True)
                     else:
@@ -233,6 +239,35 @@ class Performer:
         if math.isinf(left):
             return wanted
         return max(0.001, left if wanted is None else min(wanted, left))
+
+
+def _returned(update: Any) -> dict[str, Any]:
+    """The update of a body that yields nothing.
+
+    Raises:
+        GraphError: it is none.
+    """
+    if update is None or isinstance(update, Mapping):
+        return dict(update or {})
+    if inspect.iscoroutine(update) or inspect.isasyncgen(update):
+        if inspect.iscoroutine(update):
+            update.close()  # or Python warns that it was never awaited
+        what, remedy = "the body is an async def", "Write it without async: what it yields is awaited in async graphs"
+    else:
+        what = f"the body returned a {type(update).__name__}"
+        remedy = "Yield Ask, Run or Call, and return the state update, a dictionary"
+    raise GraphError(what, where="BudgetNode.steps", remedy=remedy)
+
+
+def _check_effects(wanted: Any) -> None:
+    """Refuses what a body yields by mistake, where it yields it."""
+    for effect in wanted if isinstance(wanted, tuple) else (wanted,):
+        if not isinstance(effect, Ask | Run | Call):
+            raise GraphError(
+                f"the body yielded a {type(effect).__name__}",
+                where="BudgetNode.steps",
+                remedy="Yield Ask, Run or Call, or a tuple of them to have them performed side by side",
+            )
 
 
 class _Single:
