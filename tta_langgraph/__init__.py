@@ -79,12 +79,21 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "langchain":
             raise
+        return _without_langchain(name)
+    globals()[name] = value
+    return value
+
+
+def _without_langchain(name: str) -> type:
+    """What can be imported along with the other names where langchain is missing; its use says what to install."""
+
+    def refuse(self: object, *_: Any, **__: Any) -> None:
         from tta_langgraph.errors import MissingPackageError
 
         remedy = "Install the extra: pip install 'tta-langgraph[agents]'"
-        raise MissingPackageError("langchain is not installed", where=name, remedy=remedy) from error
-    globals()[name] = value
-    return value
+        raise MissingPackageError("langchain is not installed", where=name, remedy=remedy)
+
+    return type(name, (), {"__init__": refuse})
 
 
 def __dir__() -> list[str]:

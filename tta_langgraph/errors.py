@@ -86,4 +86,4 @@ class GraphError(TTAError, ValueError):
 
 
 class MissingPackageError(TTAError, ImportError):
-    """A module of this package was imported that needs a package of an extra which is not installed."""
+    """What was imported or used needs a package of an extra that is not installed."""

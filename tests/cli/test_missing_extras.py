@@ -24,6 +24,6 @@ def test_a_command_names_the_extra_that_it_needs(command: str, extra: str) -> No
     assert "bug" not in done.stderr
 
 
-def test_the_middleware_names_the_extra_that_it_needs_in_an_import_error() -> None:
-    program = "try:\n  from tta_langgraph import BudgetMiddleware\nexcept ImportError as error:\n  print(error)"
+def test_all_public_names_can_be_imported_and_the_middleware_names_the_extra_that_it_needs_when_it_is_used() -> None:
+    program = "from tta_langgraph import *\ntry:\n  BudgetMiddleware(100)\nexcept ImportError as error:\n  print(error)"
     assert "pip install 'tta-langgraph[agents]'" in without("langchain", program).stdout
