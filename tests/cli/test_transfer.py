@@ -81,6 +81,17 @@ def test_an_export_is_not_imported_into_another_export(answers: str, tmp_path: P
     assert CliRunner().invoke(app, ["import", out, "--out", str(tmp_path / "again.jsonl")]).exit_code == 2
 
 
+def test_other_answers_do_not_take_the_place_of_those_that_are_there(answers: str, tmp_path: Path) -> None:
+    store = str(tmp_path / "one.sqlite")
+    for _ in range(2):  # the same again changes nothing
+        run("import", answers, *FIELDS, "--out", store, "--recording", "may")
+    other = ("import", answers, *FIELDS, "--price", "large=20", "--out", store, "--recording")
+    assert "has other answers" in str(CliRunner().invoke(app, [*other, "may"]).exception)
+    run(*other, "june")
+    with TraceStore(store) as opened:
+        assert opened.recordings() == {"june": 40, "may": 40}
+
+
 def test_a_store_is_not_named_like_a_table(answers: str, tmp_path: Path) -> None:
     error = CliRunner().invoke(app, ["import", answers, *FIELDS, "--out", str(tmp_path / "pools.csv")]).exception
     assert "no export is known for '.csv'" in str(error)

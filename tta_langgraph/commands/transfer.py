@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from tta_langgraph.commands.recorded import need_recording, warn
+from tta_langgraph.errors import TraceError
 
 if TYPE_CHECKING:
     from tta_langgraph.traces.foreign import Imported
@@ -72,6 +73,14 @@ def import_(
         export_pools(found.pools, out, questions=questions)
     else:
         with TraceStore(out) as store:
+            there = {pool.question_id: pool for pool in store.pools(recording)}
+            for pool in found.pools:
+                if there.get(pool.question_id, pool) != pool:
+                    raise TraceError(
+                        f"the recording {recording!r} has other answers to the question {pool.question_id!r} already",
+                        where=out,
+                        remedy="Import them under another name: --recording NAME",
+                    )
             for pool in found.pools:
                 store.add_pool(pool, recording=recording)
     databases = len({pool.db_id for pool in found.pools})
