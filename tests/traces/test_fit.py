@@ -18,6 +18,7 @@ from replay_worlds import repairable, two_kinds
 from tta_langgraph.decision import Policy, Utility
 from tta_langgraph.errors import PolicyError, TraceError
 from tta_langgraph.traces.fit import fit, side_of, split
+from tta_langgraph.traces.fit_candidates import preferred
 from tta_langgraph.traces.fit_explore import explore, recorded_actions
 from tta_langgraph.traces.model import Attempt, Pool
 from tta_langgraph.traces.replay import replay
@@ -197,6 +198,12 @@ def test_the_predictor_is_chosen_by_replay_on_databases_held_out() -> None:
     assert set(scores) == {"learned", "transitions"}
     assert scores[policy.notes["predictor"]] == pytest.approx(max(scores.values()), abs=1e-4)
     assert replay(repairable(60, seed=7), policy).accuracy > 0.9
+
+
+def test_a_lead_that_may_be_luck_does_not_cost_the_panel_its_place() -> None:
+    assert preferred({"learned": 0.722, "panel": 0.736, "transitions": 0.745}) == "panel"
+    assert preferred({"learned": 0.722, "panel": 0.716, "transitions": 0.745}) == "transitions"
+    assert preferred({"learned": 0.5, "transitions": 0.5}) == "transitions"
 
 
 def test_first_answers_alone_teach_nothing() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -176,7 +176,8 @@ def choose(
         seed: deals the cards.
 
     Returns:
-        The kind, and per kind its mean accuracy over the range of costs from one answer to all recorded.
+        The kind that is `preferred`, and per kind its mean accuracy over the range of costs from one answer to all
+        recorded.
     """
     scores: dict[Kind, list[float]] = {}
     for learned_on, replayed_on in sides:
@@ -193,8 +194,18 @@ def choose(
             grid = np.geomspace(low, max(high, low * 1.01), 60)
             scores.setdefault(kind, []).append(float(np.mean(line.at(grid))))
     means = {kind: float(np.mean(values)) for kind, values in scores.items()}
-    best = max(means, key=lambda kind: (round(means[kind], 4), KINDS.index(kind)))
-    return best, {str(kind): value for kind, value in means.items()}
+    return preferred(means), {str(kind): value for kind, value in means.items()}
+
+
+def preferred(scores: Mapping[Kind, float]) -> Kind:
+    """The kind with the best score; of equals the simpler one, and the panel if none leads it by more than `LUCK`."""
+    best = max(scores, key=lambda kind: (round(scores[kind], 4), KINDS.index(kind)))
+    return "panel" if scores.get("panel", -1.0) >= scores[best] - LUCK else best
+
+
+LUCK = 0.01
+"""A lead of one point in accuracy is luck where halves of a few hundred questions on a few databases were replayed. On
+the ladder of 13 systems counted transitions led the panel by that much, and were far below it on other databases."""
 
 
 SELECTION = {
