@@ -18,7 +18,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping
 
 from tta_langgraph import events
 from tta_langgraph.budget import (
@@ -254,16 +254,25 @@ class Ledger:
 
     def absorb_new(self, charges: Mapping[str, Charge]) -> None:
         """`absorb` for the usual case that nothing is new."""
-        if charges.keys() - self.charges.keys():
+        if not charges.keys() <= self.charges.keys():
             self.absorb(charges)
 
-    def charges_beyond(self, *known: Mapping[str, Charge]) -> dict[str, Charge]:
-        """The charges that none of these knows by id."""
+    def charges_beyond(self, known: Mapping[str, Charge], written: Mapping[str, Charge]) -> dict[str, Charge]:
+        """The charges that neither knows by id, oldest first.
+
+        Args:
+            known: any charges.
+            written: what this has given before, for the same `known`. All that is older than the newest of it was given
+                too, so that a task that makes many calls looks at each of their charges once.
+        """
+        new: list[Charge] = []
         with _lock:
-            left: Set[str] = self.charges.keys()
-            for each in known:
-                left = left - each.keys()
-            return {key: self.charges[key] for key in self.charges if key in left}
+            for key, charge in reversed(self.charges.items()):
+                if key in written:
+                    break
+                if key not in known:
+                    new.append(charge)
+        return {charge.id: charge for charge in reversed(new)}
 
     def activity(self) -> dict[str, tuple[float, float]]:
         """Per invocation of the graph, the first and last Unix time (seconds) at which it was seen working."""

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from tta_langgraph.budget import Budget, BudgetTracker, Charge, Remaining
+from tta_langgraph.budget import Budget, BudgetTracker, Remaining
 from tta_langgraph.enclosing import CHANNEL, Enclosing, in_send, in_state, innermost, note_task, tasks_around
 from tta_langgraph.enclosing import running_config as running_config
 from tta_langgraph.ledger import Ledger
@@ -304,9 +304,19 @@ def _send(ledger: Ledger, config: Mapping[str, Any], known: BudgetTracker | None
             return
         own = ledger.of_episode(known.episode)
     send = config["configurable"]["__pregel_send"]
-    new = own.charges_beyond(known.charges, *_written(config, send))
+    writes = getattr(send, "__self__", None)
+    if isinstance(writes, (deque, list)):
+        written = _written(writes, known.episode)
+    else:
+        known, written = tracker_in_state(config, fresh=True) or known, None
+    new = own.charges_beyond(known.charges, {} if written is None else written.charges)
     active = own.activity() if own.counts_activity else {}
-    if new or active:
+    if written is not None:
+        # It grows, so that a task gives the state one update, however many calls it makes. Its dictionary does not: if
+        # the task has ended and left a thread behind, it may be on its way into a checkpoint.
+        with _lock:
+            written.__dict__.update(charges={**written.charges, **new}, active=active)
+    elif new or active:
         update = BudgetTracker(
             episode=known.episode,
             budget=known.budget,
@@ -318,17 +328,16 @@ def _send(ledger: Ledger, config: Mapping[str, Any], known: BudgetTracker | None
         send([(CHANNEL, update)])
 
 
-def _written(config: Mapping[str, Any], send: Any) -> list[Mapping[str, Charge]]:
-    """The charges that this attempt of the task has written so far.
+def _written(writes: Iterable[tuple[str, Any]], episode: str) -> BudgetTracker | None:
+    """What `_send` has added to the writes of this attempt of a task; None if nothing yet.
 
     LangGraph's `send` extends the task's writes, which it empties before a retry. Asking it for the state with the
     writes applied would copy every channel of the graph, for each call.
     """
-    writes = getattr(send, "__self__", None)
-    if isinstance(writes, (deque, list)):
-        return [value.charges for name, value in list(writes) if name == CHANNEL and isinstance(value, BudgetTracker)]
-    applied = tracker_in_state(config, fresh=True)
-    return [] if applied is None else [applied.charges]
+    for name, value in list(writes):
+        if name == CHANNEL and isinstance(value, BudgetTracker) and value.report and value.episode == episode:
+            return value
+    return None
 
 
 def invocation_of(config: Mapping[str, Any] | None) -> str:

@@ -48,6 +48,32 @@ def test_send_branches_that_never_see_the_budget_draw_on_it_all_the_same() -> No
         assert state["budget"].remaining.tokens == 10_000 - server.total
 
 
+def test_a_node_shows_as_one_update_however_often_it_calls() -> None:
+    with ScriptedServer(script=lambda _: "ok") as server:
+        model = budgeted(scripted_chat_model(server))
+        builder = StateGraph(EpisodeState)
+        builder.add_node("ask", lambda state: {"answer": "".join(model.invoke(f"{n}?").text for n in range(3))})
+        builder.set_entry_point("ask")
+        start = {"question": "?", "budget": Budget(tokens=10_000)}
+        (update,) = builder.compile().stream(start, stream_mode="updates")
+
+        assert update["ask"]["answer"] == "okokok"
+        assert len(update["ask"]["budget"].charges) == 3
+        assert update["ask"]["budget"].usage.tokens == server.total
+
+
+def test_calls_that_a_node_makes_at_the_same_time_are_all_in_the_state() -> None:
+    with ScriptedServer(script=lambda _: "ok", latency=0.01) as server:
+        model = budgeted(scripted_chat_model(server))
+        builder = StateGraph(EpisodeState)
+        builder.add_node("ask", lambda state: model.batch([f"{n}?" for n in range(40)]) and {})
+        builder.set_entry_point("ask")
+        state = builder.compile().invoke({"question": "?", "budget": Budget(tokens=100_000)})
+
+        assert len(state["budget"].charges) == 40
+        assert state["budget"].usage.tokens == server.total
+
+
 def test_a_node_that_fails_and_is_retried_loses_no_charge() -> None:
     with ScriptedServer(script=lambda _: "ok") as server:
         model = budgeted(scripted_chat_model(server))
