@@ -162,6 +162,11 @@ class Budget(BaseModel):
         found = {name: getattr(self, name) for name in DIMENSIONS}
         return {name: float(limit) for name, limit in found.items() if limit is not None}
 
+    @cached_property
+    def additive_limits(self) -> dict[Dimension, float]:
+        """The same without `seconds`, which no sum of charges tells."""
+        return {name: limit for name, limit in self.limits.items() if name != "seconds"}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Charge:

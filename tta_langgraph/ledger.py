@@ -69,7 +69,6 @@ class Ledger:
         self, tracker: BudgetTracker, *, parent: Ledger | None = None, now: Callable[[], float] = time.time
     ) -> None:
         self.tracker_at_start = tracker
-        self.parent = parent
         self.episode = tracker.episode
         self.budget: Budget = tracker.budget
         self.now = now
@@ -80,13 +79,8 @@ class Ledger:
         self.opened: set[str] = set()
         """Ids of the calls that this process wrote into the journal: what they cost is known here."""
         self.charges: dict[str, Charge] = {}
-        self.lineage: tuple[Ledger, ...] = (self,) if parent is None else (*parent.lineage, self)
-        """This ledger and its ancestors, outermost first."""
-        self.counts_activity: bool = self.budget.clock == "active" or (parent is not None and parent.counts_activity)
-        """Whether this ledger or an ancestor is on the active clock."""
-        self._timed: bool = self.budget.seconds is not None or (parent is not None and parent._timed)
-        self._limits = dict(self.budget.limits)
-        self._limits.pop("seconds", None)
+        self._place(self, parent)
+        self._limits = self.budget.additive_limits
         self._in_flight: dict[str, Reservation] = {}
         self._spent = Sum()
         self._reserved = Sum()
@@ -94,9 +88,20 @@ class Ledger:
         self._active_key: str | None = None
         self._placed: Ledger | None = None
         # The wall clock can be set back by hand or by NTP; within the process, time only goes forward.
-        self._anchor = (now(), time.monotonic()) if now is time.time else None
+        self._clock_zero = now() - time.monotonic() if now is time.time else None
         if tracker.charges:
             self.absorb(tracker.charges)
+
+    def _place(self, account: Ledger, parent: Ledger | None) -> None:
+        budget = self.budget
+        self.parent = parent
+        self.lineage: tuple[Ledger, ...] = (account,) if parent is None else (*parent.lineage, account)
+        """This ledger and its ancestors, outermost first."""
+        self.counts_activity: bool = budget.clock == "active" or (parent is not None and parent.counts_activity)
+        """Whether this ledger or an ancestor is on the active clock."""
+        self.counts_usd: bool = budget.usd is not None or (parent is not None and parent.counts_usd)
+        """Whether this ledger or an ancestor limits US dollars."""
+        self._timed: bool = budget.seconds is not None or (parent is not None and parent._timed)
 
     def under(self, parent: Ledger) -> Ledger:
         """The same account with `parent` and its ancestors around it, for the calls that are made there.
@@ -110,10 +115,7 @@ class Ledger:
         if placed is None or placed.parent is not parent:
             placed = copy.copy(account)
             placed._placed = None
-            placed.parent = parent
-            placed.lineage = (*parent.lineage, account)
-            placed.counts_activity = account.budget.clock == "active" or parent.counts_activity
-            placed._timed = account.budget.seconds is not None or parent._timed
+            placed._place(account, parent)
             account._placed = placed
         return placed
 
@@ -160,9 +162,10 @@ class Ledger:
         left = math.inf
         if self._timed:
             for ledger in self.lineage:
-                if ledger.budget.seconds is not None:
+                limit = ledger.budget.seconds
+                if limit is not None:
                     held = 0.0 if final else ledger.budget.reserve.seconds
-                    left = min(left, ledger.budget.seconds - held - ledger.elapsed)
+                    left = min(left, limit - held - ledger.elapsed)
         return left
 
     def deadline(self, *, final: bool = False) -> tuple[float, float]:
@@ -293,10 +296,7 @@ class Ledger:
     # -- inside the lock ----------------------------------------------------------------------------------
 
     def _time(self) -> float:
-        if self._anchor is None:
-            return self.now()
-        wall, monotonic = self._anchor
-        return wall + (time.monotonic() - monotonic)
+        return self.now() if self._clock_zero is None else self._clock_zero + time.monotonic()
 
     def _own_left(self, dimension: Dimension, final: bool) -> float:
         limit = self._limits.get(dimension)

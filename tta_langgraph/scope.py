@@ -178,7 +178,7 @@ def tracker_in_state(config: Mapping[str, Any] | None, *, fresh: bool = False) -
     return found if isinstance(found, BudgetTracker) and found.episode else None
 
 
-def current_ledger(tracker: BudgetTracker | None = None, config: Mapping[str, Any] | None = None) -> Ledger | None:
+def current_ledger(tracker: BudgetTracker | None = None) -> Ledger | None:
     """The ledger that a call made here draws on, or None outside of any budget.
 
     Looked for in this order: the given tracker or the running graph's state, the innermost open scope, and, in a
@@ -188,10 +188,13 @@ def current_ledger(tracker: BudgetTracker | None = None, config: Mapping[str, An
 
     Args:
         tracker: draw on this one.
-        config: the running task's config, where the caller has it already.
     """
-    config = config or running_config()
-    tracker = tracker or tracker_in_state(config)
+    config = running_config()
+    return ledger_here(tracker or tracker_in_state(config), config)
+
+
+def ledger_here(tracker: BudgetTracker | None, config: Mapping[str, Any] | None) -> Ledger | None:
+    """`current_ledger` for a caller that has looked up the running task's config, and the tracker in its state."""
     ledger = _found(tracker, config)
     if config is None:
         return ledger
@@ -347,8 +350,7 @@ def invocation_of(config: Mapping[str, Any] | None) -> str:
 
 
 def _control(config: Mapping[str, Any] | None) -> object | None:
-    runtime = (config or {}).get("configurable", {}).get("__pregel_runtime")
-    return getattr(runtime, "control", None)
+    return None if config is None else getattr(config["configurable"].get("__pregel_runtime"), "control", None)
 
 
 def _note_run(config: Mapping[str, Any], ledger: Ledger, episode: str) -> None:
@@ -369,7 +371,7 @@ def _note_run(config: Mapping[str, Any], ledger: Ledger, episode: str) -> None:
 
 def _ledger_of_run(config: Mapping[str, Any] | None) -> Ledger | None:
     control = _control(config)
-    if control is None:
+    if control is None or config is None:
         return None
     graph = _graph_of(config)
     while True:
@@ -381,9 +383,10 @@ def _ledger_of_run(config: Mapping[str, Any] | None) -> Ledger | None:
         graph = graph.rpartition("|")[0]
 
 
-def _graph_of(config: Mapping[str, Any] | None) -> str:
+def _graph_of(config: Mapping[str, Any]) -> str:
     """The namespace of the graph that a task belongs to; empty for the outermost one."""
-    return str((config or {}).get("configurable", {}).get("checkpoint_ns", "")).rpartition("|")[0]
+    namespace: str = config["configurable"].get("checkpoint_ns", "")
+    return namespace.rpartition("|")[0]
 
 
 def _trim() -> None:

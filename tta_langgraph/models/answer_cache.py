@@ -34,10 +34,8 @@ class UncutAnswers(BaseCache):
     @classmethod
     def of(cls, model: BaseChatModel) -> UncutAnswers | None:
         """The cache that LangChain would use for this model, for one call; None if that is none."""
-        cache = model.cache if isinstance(model.cache, BaseCache) else None
-        if cache is None and model.cache is not False:
-            cache = get_llm_cache()
-        return None if cache is None or isinstance(cache, cls) else cls(cache)
+        cache = get_llm_cache() if model.cache is None or model.cache is True else model.cache
+        return None if cache is None or cache is False or isinstance(cache, cls) else cls(cache)
 
     def lookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
         """Looks an answer up."""

@@ -63,6 +63,8 @@ def limits_of(sources: Iterable[Mapping[str, Any]], where: str) -> Asked:
 
 def granted(options: Mapping[str, Any], name: str, cap: int) -> dict[str, Any]:
     """The call's options with the granted cap under this name, and under no other."""
+    if _LOOKED_AT.isdisjoint(options):
+        return {**options, name: cap}
     found = {key: value for key, value in options.items() if key not in _LIMITS or key == "n"}
     found[name] = cap
     for key in BODIES:

@@ -88,7 +88,7 @@ class MeteredCall:
             BudgetError: there is a limit in US dollars and the model has no known price.
         """
         options = options_here()
-        if price is None and any(above.budget.usd is not None for above in ledger.lineage):
+        if price is None and ledger.counts_usd:
             raise BudgetError(
                 f"the model {name!r} has no known price, so a limit in US dollars cannot be enforced",
                 where="Budget.usd",
@@ -121,7 +121,8 @@ class MeteredCall:
         Raises:
             BudgetExceededError: the budget cannot cover even the smallest useful form of the call.
         """
-        self._touch()
+        if self.ledger.counts_activity:
+            self.ledger.touch(invocation_of(self.config))
         if self.journal is not None:
             self.journal.recover_once(self.ledger)
         owner = Caller.sync()
@@ -129,7 +130,9 @@ class MeteredCall:
         if isinstance(outcome, Refusal) and outcome.busy:
             with room_to_wait() as owner.patient:
                 outcome = self._wait(owner, outcome) if owner.patient else self.ledger.try_reserve(self.request, owner)
-        reservation = self._granted(outcome)
+        if isinstance(outcome, Refusal):
+            raise self._refused(outcome)
+        reservation = outcome
         try:
             if self.leases is not None:
                 self.leases.take(reservation, owner, lambda: self.seconds_left)
@@ -147,14 +150,17 @@ class MeteredCall:
 
     async def aadmit(self) -> Reservation:
         """Twin of `admit`; waiting does not block the event loop."""
-        self._touch()
+        if self.ledger.counts_activity:
+            self.ledger.touch(invocation_of(self.config))
         if self.journal is not None:
             await self.journal.arecover_once(self.ledger)
         owner = Caller.task()
         outcome = self.ledger.try_reserve(self.request, owner)
         if isinstance(outcome, Refusal) and outcome.busy:
             outcome = await self._await(owner, outcome)
-        reservation = self._granted(outcome)
+        if isinstance(outcome, Refusal):
+            raise self._refused(outcome)
+        reservation = outcome
         try:
             if self.leases is not None:
                 await self.leases.atake(reservation, owner, lambda: self.seconds_left)
@@ -218,12 +224,10 @@ class MeteredCall:
             dimension="seconds", busy=False, spent=elapsed, limit=limit, source=busy.source, ledger=self.ledger
         )
 
-    def _granted(self, outcome: Reservation | Refusal) -> Reservation:
-        if isinstance(outcome, Reservation):
-            return outcome
+    def _refused(self, outcome: Refusal) -> BudgetExceededError:
         # No charge of this call will take along what an interrupted or failed attempt of the node before has lost.
         save_to_state(self.ledger, self.config, self.tracker)
-        raise BudgetExceededError(outcome.dimension, outcome.spent, outcome.limit, outcome.source, outcome.need)
+        return BudgetExceededError(outcome.dimension, outcome.spent, outcome.limit, outcome.source, outcome.need)
 
     # -- settlement ---------------------------------------------------------------------------------------
 
@@ -244,6 +248,8 @@ class MeteredCall:
 
         A resume elsewhere would take the call for a killed one without the note.
         """
+        if self.leases is None and self.journal is None:
+            return
         try:
             self._pay(reservation)
         finally:
@@ -373,15 +379,12 @@ class MeteredCall:
         return count if self.counted.counter.exact else self.counted.margin.bound(count)
 
     def _close(self, reservation: Reservation, charge: Charge | None) -> None:
-        self._touch()
+        if self.ledger.counts_activity:
+            self.ledger.touch(invocation_of(self.config))
         if charge is None:
             return
         save_to_state(self.ledger, self.config, self.tracker)
         stream_charge(self.ledger, charge, self.config)
-
-    def _touch(self) -> None:
-        if self.ledger.counts_activity:
-            self.ledger.touch(invocation_of(self.config))
 
 
 _notes: set[asyncio.Task[None]] = set()

@@ -31,7 +31,7 @@ from tta_langgraph.models.prompt_count import Counted, PromptCounter
 from tta_langgraph.models.received import Received, habits_of
 from tta_langgraph.models.usage import Consumed, consumed
 from tta_langgraph.pool import SharedPool
-from tta_langgraph.scope import active_pools, current_ledger, running_config, tracker_in_state
+from tta_langgraph.scope import active_pools, ledger_here, running_config, tracker_in_state
 from tta_langgraph.threads import bounded, in_thread
 
 Lost = Literal["reserve", "received"]
@@ -91,11 +91,10 @@ class Meter:
         """The call's upper bound; None outside of any budget."""
         config = running_config()
         tracker = tracker_in_state(config)
-        ledger = self._account(config, tracker)
+        ledger = ledger_here(tracker, config) or self._account_of_pools()
         if ledger is None:
             return None
-        left = ledger.seconds_left()
-        if math.isinf(left) or not self.prompts.over_network:
+        if not self.prompts.over_network or math.isinf(left := ledger.seconds_left()):
             counted = self.prompts.count(messages, **kwargs)
         else:
             try:
@@ -108,7 +107,7 @@ class Meter:
         """Twin of `plan`. Counting is part of the call: a server that counts slowly does not outlive the deadline."""
         config = running_config()
         tracker = tracker_in_state(config)
-        ledger = self._account(config, tracker)
+        ledger = ledger_here(tracker, config) or self._account_of_pools()
         if ledger is None:
             return None
         left = ledger.seconds_left()
@@ -134,9 +133,9 @@ class Meter:
         name = self.adapter.name
         return price_for(name, self.adapter.provider) or price_for(name)
 
-    def _account(self, config: Mapping[str, Any] | None, tracker: BudgetTracker | None) -> Ledger | None:
-        """The ledger to draw on; None outside of any budget."""
-        return current_ledger(tracker, config) or (_unlimited() if active_pools() or self.pools else None)
+    def _account_of_pools(self) -> Ledger | None:
+        """An account for calls outside of any budget that draw on a shared pool; None where there is none."""
+        return Ledger(BudgetTracker.start(None)) if active_pools() or self.pools else None
 
     def _bounded(
         self,
@@ -322,8 +321,3 @@ async def until_deadline(call: MeteredCall) -> AsyncIterator[None]:
     left = call.seconds_left
     async with asyncio.timeout(None if math.isinf(left) else max(0.0, left)):
         yield
-
-
-def _unlimited() -> Ledger:
-    """An account for calls that draw on a shared pool only."""
-    return Ledger(BudgetTracker.start(None))

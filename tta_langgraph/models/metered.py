@@ -224,7 +224,7 @@ class BudgetedChatModel(BaseChatModel):
         self, reservation: Reservation, kwargs: Mapping[str, Any], said: ChatResult | Received, used: Consumed | None
     ) -> None:
         """Has an answer that was cut by the budget kept out of LangChain's cache, where there is one."""
-        if isinstance(self.cache, UncutAnswers):
+        if self.cache is not None and isinstance(self.cache, UncutAnswers):
             ends = [said.end] if isinstance(said, Received) else ends_of(said)
             self.cache.cut = self.meter.cut_by_budget(reservation, kwargs, ends, used)
 

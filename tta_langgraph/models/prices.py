@@ -78,14 +78,16 @@ def price_for(model_name: str, provider: str | None = None) -> Price | None:
         >>> price is not None and price.cost(1_000, 100) > price.cost(1_000, 100, cached_tokens=900)
         True
     """
-    with _LOCK:
+    if _REGISTERED:
         own = _REGISTERED.get(model_name) or _REGISTERED.get(model_name.rpartition(":")[2])
         if own is not None:
             return own
-        key = (model_name, provider)
-        if key not in _FOUND:
-            _FOUND[key] = _look_up(model_name, provider)
-        return _FOUND[key]
+    key = (model_name, provider)
+    if key not in _FOUND:
+        with _LOCK:
+            if key not in _FOUND:
+                _FOUND[key] = _look_up(model_name, provider)
+    return _FOUND[key]
 
 
 def register_price(

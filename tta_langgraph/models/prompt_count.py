@@ -81,10 +81,13 @@ class PromptCounter:
         """Refuses what cannot be sent; returns the number of pictures and the like."""
         media = 0
         for message in messages:
+            content = message.content
+            if isinstance(content, str) and content.isascii():
+                continue
             # Clients of servers would find it out after the call was admitted, when it may have cost something.
             encoded(message.text, where=type(self._model).__name__)
-            if not isinstance(message.content, str):
-                media += sum(map(media_in, message.content))
+            if not isinstance(content, str):
+                media += sum(map(media_in, content))
         return media
 
     def _timed(self, size: int, messages: Sequence[BaseMessage], kwargs: dict[str, Any]) -> int:

@@ -113,8 +113,10 @@ def _doubt(reported: Consumed, counted: int) -> str:
 
 def from_metadata(usage: Mapping[str, Any]) -> Consumed:
     """Reads LangChain's `usage_metadata`."""
-    details = usage.get("input_token_details") or {}
-    cached, stored = (sum(max(0, _tokens(details.get(name))) for name in names) for names in (_READ, _STORED))
+    details = usage.get("input_token_details")
+    cached = stored = 0
+    if details:
+        cached, stored = (sum(max(0, _tokens(details.get(name))) for name in names) for names in (_READ, _STORED))
     return Consumed(_tokens(usage.get("input_tokens")), _tokens(usage.get("output_tokens")), cached, stored=stored)
 
 
