@@ -151,3 +151,14 @@ def test_a_sync_call_cut_off_at_its_deadline_is_charged_what_its_server_had_writ
         running.wait_for(lambda s: s.in_flight == 0)
         [charge] = scope.tracker.charges.values()
         assert running.log[-1].completion_tokens <= charge.usage.completion_tokens < CAP
+
+
+@pytest.mark.parametrize("tokens_per_event", [1, 4])
+async def test_words_of_uneven_length_are_not_taken_for_events_of_several_tokens(tokens_per_event: int) -> None:
+    answer = Reply("a b c d e f g h word word word word", tokens_per_event=tokens_per_event)
+    async with ScriptedServer([answer], model=f"model-{uuid.uuid4().hex}") as running:
+        model = budgeted(scripted_chat_model(running), lost="received")
+        with budget_scope(Budget(tokens=10_000)):
+            await model.ainvoke("tell me")
+        event = habits_of(running.model, f"{running.base_url}/").event
+    assert event == 1 if tokens_per_event == 1 else event >= tokens_per_event

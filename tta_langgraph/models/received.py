@@ -64,7 +64,9 @@ class Habits:
             if received.characters:
                 # By length, for counting one piece would mean asking the server again; a piece cut off here and there
                 # is a character longer than its tokens' mean.
-                self.event = max(self.event, math.ceil(shown * received.longest / received.characters - 0.25))
+                by_length = math.ceil(shown * received.longest / received.characters - 0.25)
+                # Every other piece took a token at least.
+                self.event = max(self.event, min(by_length, shown - received.pieces + 1))
             self.way = min(self.way, received.first_at - received.begun)
             reading = time.perf_counter() - received.first_at
             if reading > SHORTEST_READING:
@@ -112,6 +114,8 @@ class Received:
         """Why it ended, in the client's own word."""
         self.events = 0
         """Chunks so far."""
+        self.pieces = 0
+        """Those of them that show text."""
         self.characters = 0
         """Length of the text."""
         self.longest = 0
@@ -137,6 +141,7 @@ class Received:
             if message.usage_metadata:
                 self.reported = message.usage_metadata
         self.text.append(text)
+        self.pieces += bool(text)
         self.characters += len(text)
         self.longest = max(self.longest, len(text))
 
