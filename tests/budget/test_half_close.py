@@ -150,7 +150,8 @@ def test_a_sync_call_cut_off_at_its_deadline_is_charged_what_its_server_had_writ
             model.invoke("tell me")
         running.wait_for(lambda s: s.in_flight == 0)
         [charge] = scope.tracker.charges.values()
-        assert running.log[-1].completion_tokens <= charge.usage.completion_tokens < CAP
+        # On a busy machine the deadline may pass before the call has reached its server.
+        assert sum(entry.completion_tokens for entry in running.log[1:]) <= charge.usage.completion_tokens < CAP
 
 
 @pytest.mark.parametrize("tokens_per_event", [1, 4])

@@ -87,7 +87,8 @@ async def test_a_call_cut_off_at_the_deadline_is_charged_what_arrived_too() -> N
         await asyncio.to_thread(running.wait_for, lambda s: s.in_flight == 0)
         [charge] = scope.tracker.charges.values()
         assert charge.note.startswith("cancelled at the deadline")
-        assert running.log[-1].completion_tokens <= charge.usage.completion_tokens
+        # On a busy machine the deadline may pass before the call has reached its server.
+        assert sum(entry.completion_tokens for entry in running.log[1:]) <= charge.usage.completion_tokens
 
 
 def test_a_slow_reader_of_a_sync_stream_is_charged_what_arrived_while_it_was_busy() -> None:
