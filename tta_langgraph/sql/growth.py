@@ -54,6 +54,8 @@ def _factor(node: exp.Expr, *, strict: bool) -> float | None:
     """How many times larger than what it is given the node's value may be; None when that is not a plain number."""
     if isinstance(node, (exp.DPipe, exp.Concat, exp.ArrayConcat)):
         return _joined(node) if strict else 1.0
+    if isinstance(node, exp.DataType) and strict:  # INT[1000][1000] is a million of them, also when it is NULL
+        return math.prod(max(1.0, _number(size) or 1.0) for size in node.args.get("values") or ())
     if not isinstance(node, exp.Func):
         return 1.0
     name = _named(node)
@@ -67,7 +69,7 @@ def _factor(node: exp.Expr, *, strict: bool) -> float | None:
         return _replacing(node) if strict else 1.0
     if name in _JOINING and strict:
         return float(len(_arguments(node)))
-    return 2.0 if name in _QUOTING else 1.0
+    return _WIDENING.get(name, 2.0 if name in _QUOTING else 1.0)
 
 
 def _rows_in_rows(nodes: list[exp.Expr]) -> int:
@@ -277,6 +279,12 @@ _QUOTING = frozenset(
         *("jsonb_object", "array_to_json", "xmlelement", "xmlforest"),
     }
 )
+_WIDENING = {
+    **dict.fromkeys(("bin", "to_binary"), 8.0),
+    **dict.fromkeys(("hex", "to_hex", "lowerhex", "lower_hex", "to_base64", "base64"), 2.0),
+    **dict.fromkeys(("url_encode", "encode"), 4.0),
+}
+"""How many times longer a text written in digits is."""
 _DYNAMIC = re.compile(r"\*|\{[^{}]*\{[^{}]*\}")
 _QUOTED_FIELD = re.compile(r"%[\d$-]*[LI]")  # of PostgreSQL
 _WIDTH = re.compile(r"\d+")

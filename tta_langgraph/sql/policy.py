@@ -97,7 +97,7 @@ CALLS: dict[str, frozenset[str]] = {
         "which_secret duckdb_secrets duckdb_settings duckdb_extensions duckdb_databases duckdb_temporary_files "
         "duckdb_logs duckdb_log_contexts checkpoint force_checkpoint pragma_database_size enable_profiling "
         "arrow_scan arrow_scan_dumb pandas_scan python_map_function seq_scan nextval currval "
-        "json_execute_serialized_sql "
+        "json_execute_serialized_sql json_serialize_sql json_serialize_plan json_deserialize_sql "
         "from_substrait from_substrait_json write_log parse_duckdb_log_message set_config current_setting "
         "http_get http_post http_request write_blob write_csv shell load_aws_credentials sleep sleep_ms "
         "enable_logging disable_logging truncate_duckdb_logs repeat_row test_all_types test_vector_types "
