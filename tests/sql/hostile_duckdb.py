@@ -189,6 +189,8 @@ CORPUS: dict[str, list[str]] = {
         "SELECT editdist3(a, a) FROM (SELECT string_agg('x', '') a FROM range(30000))",
         "SELECT format('{:>{}}', 'x', 999999999)",
         "SELECT levenshtein(a, 'b' || a) FROM (SELECT (SELECT string_agg(x) FROM number a, number) AS a)",
+        "SELECT levenshtein(coalesce(left(NULL, 9), a), a || 'b') FROM (SELECT list(x)::varchar AS a FROM number)",
+        "SELECT jaro_winkler_similarity(a, reverse(a), '0.9') FROM (SELECT list(x)::varchar AS a FROM number)",
         "SELECT a.jaro_similarity(reverse(a)) FROM (SELECT list(x)::varchar AS a FROM number)",
         "SELECT levenshtein('" + "x" * 40_000 + "', list(x)::varchar) FROM number",
         "SELECT " + "bin(" * 12 + "'x'" + ")" * 12,

@@ -86,7 +86,7 @@ def table_names(connection: Connection, schema: str | None) -> list[str]:
         names += inspector.get_materialized_view_names(schema)
     if connection.dialect.name == "sqlite":  # older ones than 3.37 list nothing
         listed = connection.exec_driver_sql("PRAGMA table_list").all()
-        names = list(set(names) - {str(name) for _, name, kind, *_ in listed if kind == "shadow"})
+        names = list(set(names) - {row[1] for row in listed if (row[0], row[2]) == (schema or "main", "shadow")})
     return sorted(set(names))
 
 

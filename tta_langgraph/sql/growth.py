@@ -91,7 +91,7 @@ def _slow_or_doubling(nodes: list[exp.Expr]) -> str | None:
         if not isinstance(node, exp.Func):
             continue
         name = _named(node)
-        if name in _DISTANCES and not _comparable(_arguments(_readings(node)[-1])):
+        if name in _DISTANCES and not _comparable(_arguments(_readings(node)[-1])[:2]):
             return (
                 f"{name} of long texts cannot be stopped; compare left(x, {_SHORT}) of each, or with a text of at most "
                 f"{_SHORT} characters"
@@ -112,7 +112,7 @@ def _comparable(texts: list[exp.Expr]) -> bool:
 
 
 def _cut_short(text: exp.Expr) -> bool:
-    while isinstance(text, (exp.Lower, exp.Upper, exp.Trim, exp.Paren, exp.Coalesce)):
+    while isinstance(text, (exp.Lower, exp.Upper, exp.Trim, exp.Paren)):
         text = text.this
     if isinstance(text, (exp.Left, exp.Right)):
         size = _number(text.expression)
