@@ -194,6 +194,7 @@ CORPUS: dict[str, list[str]] = {
         "SELECT a.jaro_similarity(reverse(a)) FROM (SELECT list(x)::varchar AS a FROM number)",
         "SELECT levenshtein('" + "x" * 40_000 + "', list(x)::varchar) FROM number",
         "SELECT " + "bin(" * 12 + "'x'" + ")" * 12,
+        "SELECT 'x'" + ".bin()" * 12,
         "SELECT " + "hex(" * 40 + "name" + ")" * 40 + " FROM singer",
         "SELECT NULL::INT[1000][1000][1000]",
         "SELECT 'x'.repeat(1000000000)",

@@ -193,6 +193,7 @@ CORPUS: dict[str, list[str]] = {
         "SELECT " + "ROW(" * 30 + "1" + ")" * 30,
         "SELECT " + "quote_literal(" * 30 + "'x'" + ")" * 30,
         "SELECT " + "format('%L', " * 30 + "'x'" + ")" * 30,
+        "SELECT s FROM " + "(SELECT to_json(s::text) AS s FROM " * 20 + "(SELECT 'x' AS s) AS q" + ") AS q" * 20,
         "SELECT " + "to_json(" * 30 + "'x'" + "::text)" * 30,
         "SELECT " + "json_build_array(" * 30 + "'x'" + "::text)" * 30,
         "SELECT repeat('x', 500000000)",

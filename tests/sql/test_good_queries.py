@@ -73,6 +73,7 @@ GOOD = {
         "SELECT * FROM singer FETCH FIRST 2 ROWS ONLY",
         "SELECT random() < 2, gen_random_uuid() IS NOT NULL",
         "SELECT $$dollar; quoted$$",
+        "SELECT " + ", ".join(["json_build_object('name', name), to_hex(age)"] * 30) + " FROM singer",
     ],
     "mysql": [
         'SELECT `name`, "text" FROM `singer`',

@@ -23,7 +23,7 @@ def too_large(nodes: list[exp.Expr], most: int, *, strict: bool) -> str | None:
         strict: whether sizes that are not plain numbers are refused as well, and lists of numbers counted; for an
             engine that has no limit of its own.
     """
-    product = 2.0 ** max(0, _rows_in_rows(nodes) - _FEW_ROWS)
+    product = 2.0 ** max(0, _rows_in_rows(nodes) - _FEW_ROWS) * _spelled_out(nodes)
     refusal = _slow_or_doubling(nodes) if strict else None
     if refusal is not None:
         return refusal
@@ -69,7 +69,29 @@ def _factor(node: exp.Expr, *, strict: bool) -> float | None:
         return _replacing(node) if strict else 1.0
     if name in _JOINING and strict:
         return float(len(_arguments(node)))
-    return _WIDENING.get(name, 2.0 if name in _QUOTING else 1.0)
+    return 1.0
+
+
+def _spelled_out(nodes: list[exp.Expr]) -> float:
+    """How many times longer a value gets by being quoted, or written in digits, again and again.
+
+    What stands side by side in one query does not add up, so the deepest nesting counts; a query may take what another
+    has made, so queries multiply.
+    """
+    longest: dict[int, float] = {}  # by query
+    within: dict[int, tuple[int, float]] = {}  # of each node: its query, and what is around it there
+    for node in nodes:  # parents come before their children
+        query, factor = within.get(id(node.parent), (id(node), 1.0))
+        if isinstance(node, exp.Query):
+            query, factor = id(node), 1.0
+        call = node.expression if isinstance(node, exp.Dot) else node  # `x.hex().hex()`: what is before is given, too
+        counted = isinstance(node.parent, exp.Dot) and node.arg_key == "expression"
+        if isinstance(call, exp.Func) and not counted:
+            name = _named(call)
+            factor *= _WIDENING.get(name, 2.0 if name in _QUOTING else 1.0)
+        within[id(node)] = query, factor
+        longest[query] = max(longest.get(query, 1.0), factor)
+    return math.prod(longest.values())
 
 
 def _rows_in_rows(nodes: list[exp.Expr]) -> int:
