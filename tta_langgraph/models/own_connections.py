@@ -7,9 +7,10 @@ async calls, whoever comes second would fail, on a connection of another loop.
 
 from __future__ import annotations
 
+import sys
 import threading
 import weakref
-from importlib import import_module
+from functools import partial
 from typing import Any, Final
 
 import httpx
@@ -34,7 +35,7 @@ def on_own_connections(bare: BaseChatModel, origin: BaseChatModel) -> BaseChatMo
         return bare.model_copy(update={"root_async_client": own, "async_client": own.chat.completions})
     client: Any = getattr(model, "async_client", None)
     if isinstance(client, httpx.AsyncClient):  # Mistral
-        return bare.model_copy(update={"async_client": _client(origin, client)})
+        return _replaced(bare, "async_client", _client(origin, client))
     if hasattr(maker := getattr(client, "_client", None), "with_options"):  # Groq
         http = _client(origin, maker)
         return bare if http is None else _replaced(bare, "async_client", type(client)(_with(maker, http)))
@@ -64,17 +65,25 @@ def _client(origin: BaseChatModel, like: Any) -> Any:
     """A new HTTP client, set up as the one that LangChain or this package made; None if the user made it."""
     given = getattr(origin, "http_async_client", None)
     proxy = getattr(origin, "openai_proxy", None) or getattr(origin, "anthropic_proxy", None)
-    if given is not None and not proxy and not getattr(given, "is_ours", False):
+    kit = _kit(like)
+    if (given is not None and not proxy and not getattr(given, "is_ours", False)) or kit is None:
         return None
 
     def make() -> Any:
         settings: dict[str, Any] = {"base_url": str(like.base_url), "timeout": like.timeout, "proxy": proxy}
-        if isinstance(like, httpx.AsyncClient):
+        if kit is httpx:
             return httpx.AsyncClient(**settings, headers=like.headers)
-        kit = import_module(type(like).__module__.partition(".")[0])  # openai, groq, anthropic
         return kit.DefaultAsyncHttpxClient(**settings, trust_env=given is None or given.trust_env)
 
     return _once(origin, make)
+
+
+def _kit(like: Any) -> Any:
+    """The package that made a client: openai, groq, anthropic or httpx."""
+    if isinstance(like, httpx.AsyncClient):
+        return httpx
+    kits = (sys.modules.get(each.__module__.partition(".")[0]) for each in type(like).__mro__)
+    return next((kit for kit in kits if hasattr(kit, "DefaultAsyncHttpxClient")), None)
 
 
 def _ollama(origin: BaseChatModel) -> Any:
@@ -88,8 +97,13 @@ def _once(origin: BaseChatModel, make: Any) -> Any:
         key = id(origin)
         known = _MADE.get(key)
         if known is None or known[0]() is not origin:
-            known = _MADE[key] = weakref.ref(origin, lambda _: _MADE.pop(key, None)), make()
+            known = _MADE[key] = weakref.ref(origin, partial(_forget, _MADE, key)), make()
         return known[1]
+
+
+def _forget(made: dict[int, Any], key: int, _: object) -> None:
+    """Called when a model is gone; takes the table as an argument, for at exit the module's names are gone too."""
+    made.pop(key, None)
 
 
 _LOCK: Final = threading.RLock()
