@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,26 +42,17 @@ class OpenEpisode(BudgetNode):
 
     def opened(self, state: State) -> dict[str, Any]:
         """The update that begins the episode."""
-        update = clean_slate(state)
-        fresh = fresh_budget(state.get("budget"), self._default())
+        update: dict[str, Any] = {"answer": None, "best": None, "result": None, "stop_reason": ""}
+        # Their reducers only add.
+        update |= {channel: Overwrite([]) for channel in ("candidates", "decisions") if state.get(channel)}
+        fresh = _fresh_budget(state.get("budget"), self._default())
         return update if fresh is None else {**update, "budget": fresh}
 
     def _default(self) -> Budget | None:
         return None if self.budget is None else Budget.coerce(self.budget)
 
 
-def clean_slate(state: State, lists: Sequence[str] = ("candidates", "decisions")) -> dict[str, Any]:
-    """The update that clears what a thread's previous question left behind.
-
-    Args:
-        state: what it left.
-        lists: channels that only grow, which have to be overwritten.
-    """
-    update: dict[str, Any] = {"answer": None, "best": None, "result": None, "stop_reason": ""}
-    return update | {channel: Overwrite([]) for channel in lists if state.get(channel)}
-
-
-def fresh_budget(given: Any, default: Budget | None) -> Budget | None:
+def _fresh_budget(given: Any, default: Budget | None) -> Budget | None:
     """The budget to start an episode with; None to go on with the one in the state."""
     if not isinstance(given, BudgetTracker) or not given.episode:
         return default

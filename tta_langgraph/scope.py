@@ -208,13 +208,14 @@ def ledger_here(tracker: BudgetTracker | None, config: Mapping[str, Any] | None)
     return ledger
 
 
-def with_surroundings(tracker: BudgetTracker) -> BudgetTracker:
+def with_surroundings(tracker: BudgetTracker | None) -> BudgetTracker | None:
     """The account of a state together with the budgets around it: the open scopes, and the graphs that call this one.
 
     A state knows its own limits only; whoever asks what is left, to decide on it, must know of the others.
     """
-    ledger = current_ledger(tracker if tracker.episode else None)
-    if ledger is None or (tracker.episode and ledger.parent is None):
+    own = tracker if tracker is not None and tracker.episode else None
+    ledger = current_ledger(own)
+    if ledger is None or (own is not None and ledger.parent is None):
         return tracker
     return ledger.tracker()
 

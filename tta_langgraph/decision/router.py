@@ -86,11 +86,9 @@ class UtilityRouter(Runnable[Any, dict[str, Any]]):
 
 def moment(state: Mapping[str, Any]) -> Snapshot:
     """The present moment, with what the budgets around the graph have left as well."""
-    tracker = state.get("budget")
-    if tracker is None:
-        tracker = BudgetTracker()
-    if isinstance(tracker, BudgetTracker):
-        state = {**state, "budget": with_surroundings(tracker)}
+    given = state.get("budget")
+    if given is None or isinstance(given, BudgetTracker):
+        state = {**state, "budget": with_surroundings(given)}
     return Snapshot.of(state)
 
 
