@@ -48,7 +48,8 @@ class Observation:
 class LatencyModel:
     """seconds = overhead + prefill · computed + attention · computed · prompt + per_token · completion,
 
-    where computed = prompt − cached. All coefficients are at least zero.
+    where computed = prompt − cached. All coefficients are at least zero. Of several samples in one request the longest
+    counts, and of the others' tokens the share `batch`, which forecasts (`CostModel`) and `replay(sharing=...)` add.
     """
 
     overhead: float
@@ -59,6 +60,9 @@ class LatencyModel:
     """Seconds per generated token (τ)."""
     attention: float = 0.0
     """Seconds per computed prompt token and token it attends to: what makes long prompts worse than linear."""
+    batch: float = 0.0
+    """What a token of a further sample of the same request takes, as a share of `per_token`: 0 where samples decode
+    together for nothing (a GPU), 1 where they take turns; a processor of few cores lies between."""
     observations: int = 0
     """Measurements it was fitted on; 0 if it was written down, not fitted."""
     mean_error: float | None = None
@@ -67,19 +71,20 @@ class LatencyModel:
     """The largest of these."""
 
     def __post_init__(self) -> None:
-        rates = (self.overhead, self.prefill, self.per_token, self.attention)
+        rates = (self.overhead, self.prefill, self.per_token, self.attention, self.batch)
         if not all(math.isfinite(rate) and rate >= 0 for rate in rates):
             raise ModelError(f"rates {rates} are not seconds", where="LatencyModel", remedy="Give none below 0")
 
     def predict(self, prompt_tokens: float, completion_tokens: float, cached_tokens: float = 0) -> float:
-        """Seconds on an idle engine.
+        """Seconds on an idle engine; arrays of tokens give an array.
 
         Args:
             prompt_tokens: prompt length.
             completion_tokens: tokens of the longest sample; samples of one request decode together.
             cached_tokens: part of the prompt expected in the prefix cache.
         """
-        computed = max(0, prompt_tokens - cached_tokens)
+        new = prompt_tokens - cached_tokens
+        computed = (new + abs(new)) / 2  # at least 0, also where arrays are given
         return (
             self.overhead
             + self.prefill * computed

@@ -10,6 +10,7 @@ import pytest
 
 from tta_langgraph.budget import Usage
 from tta_langgraph.decision import Action, CostModel, Policy, Snapshot, Tally
+from tta_langgraph.decision.batch import BatchPredictor
 from tta_langgraph.decision.calibration import Isotonic, fit_isotonic, fit_platt
 from tta_langgraph.errors import ModelError, PolicyError
 from tta_langgraph.evidence import Evidence, Execution
@@ -59,6 +60,19 @@ def test_with_an_idle_latency_the_seconds_follow_from_the_tokens() -> None:
     assert long - short == pytest.approx(100 * IDLE.per_token)
 
 
+def test_samples_that_take_turns_on_a_processor_are_not_forecast_as_free(candidate: Any) -> None:
+    usage = Usage(prompt_tokens=500, completion_tokens=30, cached_tokens=500, seconds=30 * 0.02)
+    seen = Snapshot(candidates=(replace(candidate("a"), usage=usage),))
+
+    def forecast(n: int, batch: float) -> float:
+        costs = CostModel(spread=0.0).with_latency(LatencyModel(overhead=0, prefill=0, per_token=0.02, batch=batch))
+        return costs.of(Action("resample", n), costs.scale(seen))[1].mean
+
+    assert forecast(8, 0.0) == pytest.approx(forecast(1, 0.0)), "together, for nothing"
+    assert forecast(8, 1.0) == pytest.approx(8 * forecast(1, 1.0)), "one after the other"
+    assert forecast(8, 0.5) == pytest.approx((1 + 7 * 0.5) * forecast(1, 0.5))
+
+
 def test_what_a_busy_engine_adds_is_seen_in_the_episodes_own_calls(candidate: Any) -> None:
     costs = CostModel().with_latency(IDLE)
 
@@ -76,6 +90,20 @@ def test_what_the_prefix_cache_holds_is_not_read_again(candidate: Any) -> None:
     usage = Usage(prompt_tokens=500, completion_tokens=30, cached_tokens=400, seconds=IDLE.predict(500, 30, 400))
     seen = Snapshot(candidates=(replace(candidate("a"), usage=usage),))
     assert costs.of(Action("resample"), costs.scale(seen))[1].mean == pytest.approx(IDLE.predict(500, 30, 400))
+
+
+def test_many_moments_are_priced_like_single_ones_on_a_measured_engine(candidate: Any) -> None:
+    policy = Policy.default("sql", actions=("resample(1)", "resample(4)")).with_latency(replace(IDLE, batch=0.5))
+    moments = []
+    for cached in (0, 400):
+        usage = Usage(prompt_tokens=500, completion_tokens=30, cached_tokens=cached, seconds=0.9)
+        moments.append(Snapshot(candidates=(replace(candidate("a"), usage=usage),)))
+    assert isinstance(policy.predictor, BatchPredictor)
+    actions = [option.action for option in policy.options]
+    batch = policy.predictor.assess_batch(moments, actions)
+    for i, moment in enumerate(moments):
+        alone = policy.predictor.assess(moment, actions).forecasts
+        assert batch.seconds[0][i] == pytest.approx([alone[action].seconds.mean for action in actions])
 
 
 def test_a_policy_takes_an_engines_latency_and_keeps_it_in_its_file(tmp_path: Path) -> None:

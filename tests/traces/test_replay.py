@@ -51,6 +51,18 @@ def test_samples_in_one_request_pay_for_the_prompt_once_and_take_as_long_as_the_
     assert played.seconds - before[1] == pytest.approx(1.0)
 
 
+def test_on_an_engine_that_batches_poorly_the_other_samples_take_their_time() -> None:
+    table = columns(two_kinds())
+    cards = order(table, shuffle=False)
+    vote = Policy.static("best_of", 5)
+    together, shared = (replay(table, vote, cards=cards, sharing=sharing) for sharing in (0.0, 0.25))
+    written = np.asarray([c.usage.completion_tokens for c in episode(two_kinds()).candidates])
+    assert (shared.tokens == together.tokens).all()
+    assert shared.seconds[0] - together.seconds[0] == pytest.approx(0.25 * 3 * written[0])
+    one = Policy.one_shot()
+    assert (replay(table, one, cards=cards, sharing=0.25).seconds == replay(table, one, cards=cards).seconds).all()
+
+
 def test_the_snapshot_of_a_replayed_episode_is_the_one_a_live_state_gives() -> None:
     played = episode(repairable())
     played.play(Action("reflect:execution"), played.candidates[0].id)

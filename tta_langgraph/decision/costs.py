@@ -158,6 +158,10 @@ class CostModel:
         if self.latency is not None and action.kind != "escalate":  # another model, of which the rates say nothing
             alone = self.latency.predict(read, written, scale.cached) + (ratio.calls - 1) * self.latency.overhead
             latency = alone * scale.contention
+            if n > 1 and self.latency.batch:
+                # Where the other samples are not free, their tokens count as well as the spread of the longest.
+                others = max(0.0, n - slowest) * written * self.latency.batch * self.latency.per_token
+                latency += others * scale.contention / slowest
         executed = scale.execution if action.kind in MAKES else 0.0
         factor = self.factors.get(str(action)) if self.factors else None
         if factor is not None:

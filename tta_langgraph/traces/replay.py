@@ -37,6 +37,7 @@ def replay(
     measure: Measure = "tokens",
     cards: Order | None = None,
     opening: int | None = None,
+    sharing: float = 0.0,
     keep: bool = False,
     chunk: int = 2048,
     progress: Progress | None = None,
@@ -57,6 +58,9 @@ def replay(
         opening: answers that the first request draws; what the policy says if not given. More than one are samples, as
             live: they read the prompt once, none of them is the greedy answer, and there are fewer where the budget has
             no room for all.
+        sharing: seconds that a token of a further sample of the same request adds (`per_token * batch` of a
+            `LatencyModel`); 0 where samples decode together for nothing. Recorded seconds must be those of single
+            calls.
         keep: keep every decision with its forecasts, for the episode viewer (memory grows with episodes).
         chunk: episodes in flight at once.
         progress: called after each chunk.
@@ -83,7 +87,7 @@ def replay(
     for start in range(0, dealt.episodes, chunk):
         stop = min(start + chunk, dealt.episodes)
         with fewer_collections():
-            _run(table, dealt, start, stop, stage, limits, result, opening)
+            _run(table, dealt, start, stop, stage, limits, result, opening, sharing)
         if progress is not None:
             progress(stop, dealt.episodes)
     return result.outcomes(policy.name, table, dealt)
@@ -98,6 +102,7 @@ def _run(
     budget: Budget | None,
     result: _Collector,
     opening: int,
+    sharing: float,
 ) -> None:
     hands: dict[int, Hand] = {}
     active: list[tuple[int, Episode]] = []
@@ -113,7 +118,7 @@ def _run(
         base = hand.start
         drawn, rungs = (rows[index - start] - base for rows in (samples, ladder))
         own, further = drawn[drawn >= 0].tolist(), rungs[rungs >= 0].tolist()
-        episode = Episode(hand, int(dealt.first[index]) - base, own, further, opening, budget)
+        episode = Episode(hand, int(dealt.first[index]) - base, own, further, opening, budget, sharing)
         active.append((index, episode))
     while active:
         episodes = [episode for _, episode in active]

@@ -102,7 +102,7 @@ class Episode:
 
     __slots__ = (
         "calls", "candidates", "decisions", "hand", "ladder", "next_sample", "positions", "revealed",
-        "samples", "seconds", "spent", "step", "used",
+        "samples", "seconds", "sharing", "spent", "step", "used",
     )  # fmt: skip
 
     def __init__(
@@ -113,8 +113,10 @@ class Episode:
         ladder: list[int],
         opening: int = 1,
         budget: Budget | None = None,
+        sharing: float = 0.0,
     ) -> None:
         self.hand = hand
+        self.sharing = sharing
         self.samples = samples
         self.ladder = ladder
         self.positions: dict[str, int] = {}
@@ -155,9 +157,16 @@ class Episode:
         self.calls += 1
 
     def _cost_of(self, positions: list[int], *, opens: bool) -> tuple[int, float]:
-        """Tokens and seconds of attempts made in one request: one prompt, all that was written, the slowest."""
+        """Tokens and seconds of attempts made in one request: one prompt, all that was written, the slowest.
+
+        `sharing` is what each token beyond the longest answer's adds in seconds, on an engine that batches poorly.
+        """
         costs = [self.hand.cost(p, opens=opens) for p in positions]
-        return max(cost[0] for cost in costs) + sum(cost[1] for cost in costs), max(cost[2] for cost in costs)
+        written = sum(cost[1] for cost in costs)
+        seconds = max(cost[2] for cost in costs)
+        if self.sharing and len(costs) > 1:
+            seconds += self.sharing * (written - max(cost[1] for cost in costs))
+        return max(cost[0] for cost in costs) + written, seconds
 
     @property
     def seen(self) -> tuple[object, ...]:
