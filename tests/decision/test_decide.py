@@ -108,7 +108,14 @@ def test_the_decision_records_what_led_to_it(snapshot: Any) -> None:
     assert (decided.tokens_left, decided.seconds_left) == (900.0, 7.5)
     recorded = "action p_correct tokens tokens_p90 seconds seconds_p90 utility feasible why predictor"
     assert set(rows(decided)["reflect"]) >= set(recorded.split())
-    assert decided.reason == "reflect: +0.20 P(correct) for 100 tokens and 1.0 s, worth 0.09"
+    assert decided.reason == "reflect: P(correct) 0.40 -> 0.60 for 100 tokens and 1.0 s (gain 0.20, price 0.11)"
+
+
+def test_a_close_decision_shows_by_how_much(snapshot: Any) -> None:
+    decided = policy(0.4, forecast("reflect", 0.5091)).decide(snapshot("a"))
+    assert (
+        decided.reason == "stop: P(correct) 0.40; reflect -> 0.51 for 100 tokens and 1.0 s (gain 0.1091, price 0.1100)"
+    )
 
 
 def test_options_close_when_their_limit_is_reached(snapshot: Any, candidate: Any) -> None:

@@ -65,13 +65,18 @@ def decide(snapshot: Snapshot, policy: Policy) -> Decision:
         if worth > closest_utility:
             closest, closest_utility = forecast, worth
     if chosen is not None:
-        action, reason = chosen.action, _why_go(chosen, assessment.p_now, chosen_utility, planned is not None)
+        action, reason = (
+            chosen.action,
+            _why_go(chosen, assessment.p_now, chosen_utility, utility.value, planned is not None),
+        )
     elif snapshot.candidates and assessment.p_now < utility.abstain_below:
         action = Action(ABSTAIN)
         reason = f"abstain: P(correct) {assessment.p_now:.2f} is below {utility.abstain_below:.2f}"
     else:
         action = Action(STOP)
-        reason = _why_stop(snapshot, assessment, closest, closest_utility, rows, blocked, planned is not None)
+        reason = _why_stop(
+            snapshot, assessment, closest, closest_utility, utility.value, rows, blocked, planned is not None
+        )
     rows.append(_ending(action.name if action.ends else STOP, assessment))
     rows.extend(_missing(action, why, policy.predictor.name) for action, why in blocked.items())
     return Decision(
@@ -147,17 +152,20 @@ def _missing(action: Action, why: str, predictor: str) -> dict[str, Any]:
     return row | {"action": str(action), "feasible": False, "why": why, "predictor": predictor}
 
 
-def _offer(forecast: Forecast, p_now: float, worth: float) -> str:
-    ahead = forecast.ahead
-    if ahead is not None:
-        gain, tokens, seconds = ahead.p_correct - p_now, ahead.tokens, ahead.seconds
-    else:
-        gain, tokens, seconds = forecast.p_correct - p_now, forecast.tokens.mean, forecast.seconds.mean
-    return f"{gain:+.2f} P(correct) for {tokens:.0f} tokens and {seconds:.1f} s, worth {worth:.2f}"
+def _offer(forecast: Forecast, p_now: float, worth: float, value: float) -> str:
+    """What an action is expected to bring and to cost, gain and price in units of `Utility.value`."""
+    p, tokens, seconds = forecast.p_correct, forecast.tokens.mean, forecast.seconds.mean
+    if forecast.ahead is not None:
+        p, tokens, seconds = forecast.ahead.p_correct, forecast.ahead.tokens, forecast.ahead.seconds
+    gain = value * (p - p_now)
+    price = gain - worth
+    digits = 2 if f"{gain:.2f}" != f"{price:.2f}" else 4  # a close decision shows by how much
+    gain = round(gain, digits) + 0.0  # no minus before a zero
+    return f"{p:.2f} for {tokens:.0f} tokens and {seconds:.1f} s (gain {gain:.{digits}f}, price {price:.{digits}f})"
 
 
-def _why_go(forecast: Forecast, p_now: float, worth: float, planned: bool) -> str:
-    text = f"{forecast.action}: {_offer(forecast, p_now, worth)}"
+def _why_go(forecast: Forecast, p_now: float, worth: float, value: float, planned: bool) -> str:
+    text = f"{forecast.action}: P(correct) {p_now:.2f} -> {_offer(forecast, p_now, worth, value)}"
     return f"{text} (planned)" if planned else text
 
 
@@ -166,6 +174,7 @@ def _why_stop(
     assessment: Assessment,
     closest: Forecast | None,
     worth: float,
+    value: float,
     rows: Sequence[Mapping[str, Any]],
     blocked: Mapping[Action, str],
     planned: bool,
@@ -176,7 +185,7 @@ def _why_stop(
     if planned:
         return f"{text}; the plan is done"
     if closest is not None:
-        return f"{text}; {closest.action} would bring {_offer(closest, assessment.p_now, worth)}"
+        return f"{text}; {closest.action} -> {_offer(closest, assessment.p_now, worth, value)}"
     if blocked:
         action, why = next(iter(blocked.items()))
         return f"{text}; {action}: {why}"
