@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tta_langgraph import Policy
 from tta_langgraph.testing import Reply, ScriptedServer
 
 SQL = "```sql\nSELECT name FROM customers ORDER BY name\n```"
@@ -78,6 +79,19 @@ def test_the_answer_goes_to_standard_output_and_the_story_to_standard_error(shop
     assert "Edsger" in out
     assert "decide" in errors
     assert "left" in errors
+    assert "policy default(sql)" in errors
+
+
+def test_the_policy_that_ships_for_a_model_is_used_and_named_unless_another_is_given(
+    shop: str, tta: Run, tmp_path: Path
+) -> None:
+    own = Policy.one_shot().save(tmp_path / "own.json")
+    with ScriptedServer(script=lambda _: SQL, model="qwen2.5-coder-0.5b") as server:
+        asked = ("ask", "Who?", "--db", shop, "--model", server.base_url, "--json")
+        _, shipped, _ = tta(*asked)
+        _, given, _ = tta(*asked, "--policy", str(own))
+    assert json.loads(shipped)["policy"] == "fitted(qwen2.5-coder-0.5b, 420 recorded questions)"
+    assert json.loads(given)["policy"] == Policy.one_shot().name
 
 
 def test_json_is_one_object_with_answer_spend_and_decisions(shop: str, tta: Run) -> None:

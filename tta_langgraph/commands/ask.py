@@ -12,7 +12,7 @@ from rich.console import Console
 
 from tta_langgraph.budget import Budget
 from tta_langgraph.commands.arguments import price
-from tta_langgraph.commands.models import MODEL_HELP, ready_model
+from tta_langgraph.commands.models import MODEL_HELP, POLICY_HELP, name_of, ready_model
 from tta_langgraph.commands.render import EpisodeView, show_answer, spent_text
 from tta_langgraph.commands.running import Episode, rows_of, run_episode
 from tta_langgraph.decision import Policy
@@ -38,7 +38,7 @@ def ask(
     usd: Annotated[float | None, typer.Option(help="Most US dollars; the model must have a known price.")] = None,
     calls: Annotated[int | None, typer.Option(help="Most model calls.")] = None,
     reserve: Annotated[int, typer.Option(help="Tokens held back for a final answer.")] = 0,
-    policy: Annotated[Path | None, typer.Option(help="A policy file made by `tta fit`.")] = None,
+    policy: Annotated[Path | None, typer.Option(help=POLICY_HELP)] = None,
     opening: Annotated[
         int | None, typer.Option(help="Answers that the first request draws; what the policy says if not given.", min=1)
     ] = None,
@@ -66,17 +66,18 @@ def ask(
     from tta_langgraph.sql import Database
 
     with Database(database_url(db)) as database:
-        chosen = priced(Policy.load(policy) if policy else Policy.default("sql"), per_token, per_second)
+        given = Policy.load(policy) if policy else None
         chat = ready_model(model, log)
+        chosen = priced(given or Policy.for_model(name_of(chat)), per_token, per_second)
         graph = create_text_to_sql_graph(chat, database, policy=chosen, opening=opening).compile()
         watch = EpisodeView(log, limits) if explain else None
         episode = run_episode(graph, question, limits, watch)
     if store is not None:
         _save(store, episode, chosen, chat)
     if as_json:
-        out.print_json(json.dumps(as_dict(episode), default=str))
+        out.print_json(json.dumps({**as_dict(episode), "policy": chosen.name}, default=str))
     else:
-        _print(out, log, episode)
+        _print(out, log, episode, chosen)
     raise typer.Exit(exit_code(episode))
 
 
@@ -124,13 +125,14 @@ def priced(policy: Policy, per_token: float | None, per_second: float | None) ->
     return policy if per_second is None else policy.with_utility(per_second=per_second)
 
 
-def _print(out: Console, log: Console, episode: Episode) -> None:
+def _print(out: Console, log: Console, episode: Episode, policy: Policy) -> None:
     if episode.answer is not None:
         out.print(episode.answer, highlight=False, markup=False)
         show_answer(out, episode.state)
     else:
         log.print(f"no answer ({episode.stop_reason or 'nothing was proposed'})")
-    log.print(f"spent {spent_text(episode.tracker, episode.seconds)}; ended: {episode.stop_reason}", highlight=False)
+    spent = spent_text(episode.tracker, episode.seconds)
+    log.print(f"spent {spent}; ended: {episode.stop_reason}; policy {policy.name}", highlight=False)
 
 
 def _save(store: str, episode: Episode, policy: Policy, model: Any) -> None:

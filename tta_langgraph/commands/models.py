@@ -14,6 +14,10 @@ MODEL_HELP = (
     "or any LangChain provider:model."
 )
 
+POLICY_HELP = (
+    "A policy file made by `tta fit`; if not given, the one that comes with the package for this model, else priors."
+)
+
 
 def ready_model(spec: str, console: Console) -> BaseChatModel:
     """Resolves a model and, if it runs in this process, fetches and loads it with a progress bar.
@@ -28,3 +32,8 @@ def ready_model(spec: str, console: Console) -> BaseChatModel:
             model.warm_up()
             model.progress = None
     return model
+
+
+def name_of(model: BaseChatModel) -> str:
+    """What a shipped policy would be called after."""
+    return str(getattr(model, "model_name", None) or getattr(model, "model", ""))

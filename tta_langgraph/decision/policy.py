@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.resources import as_file
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from tta_langgraph.decision.predictor import Predictor, predictor_from_dict, pre
 from tta_langgraph.decision.priors import DEFAULT_ACTIONS, PARTITION_PRIORS
 from tta_langgraph.decision.repricing import with_latency
 from tta_langgraph.decision.rules import Rule, make_rule, rule_from_dict, rule_name, rule_to_dict
+from tta_langgraph.decision.shipped import shipped_policies
 from tta_langgraph.decision.snapshot import Snapshot
 from tta_langgraph.decision.transitions import Transitions
 from tta_langgraph.decision.utility import AdaptiveLambda, Utility
@@ -126,6 +128,32 @@ class Policy:
             actions=tuple(actions) if actions is not None else DEFAULT_ACTIONS[task],
             name=f"default({task})",
         )
+
+    @classmethod
+    def for_model(cls, model: str, task: Literal["sql", "text"] = "sql") -> Policy:
+        """The policy that comes with the package for a model, or `default(task)` where there is none.
+
+        Shipped policies are fitted on recorded answers of that very model (`notes` say which, and what they reached on
+        databases that they were not fitted on). So far there is one: text-to-SQL by the embedded default.
+
+        Args:
+            model: the model's name, e.g. `qwen2.5-coder-0.5b` (`model_name` of a chat model).
+            task: as for `default`.
+
+        Raises:
+            PolicyError: the task is unknown.
+
+        Example:
+            >>> Policy.for_model("qwen2.5-coder-0.5b").name
+            'fitted(qwen2.5-coder-0.5b, 420 recorded questions)'
+            >>> Policy.for_model("gpt-4o-mini").name
+            'default(sql)'
+        """
+        shipped = shipped_policies().get(model) if task == "sql" else None
+        if shipped is None:
+            return cls.default(task)
+        with as_file(shipped) as path:
+            return cls.load(path)
 
     @classmethod
     def static(cls, strategy: str, n: int | None = None, **settings: Any) -> Policy:
