@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,20 +15,24 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tta_langgraph.budget import Budget
-from tta_langgraph.commands.models import ready_model
+from tta_langgraph.commands.models import POLICY_HELP, name_of, ready_model
 from tta_langgraph.commands.render import EpisodeView, show_answer, show_table, spent_text
-from tta_langgraph.commands.running import Episode, run_episode
-from tta_langgraph.decision import Policy
-from tta_langgraph.demo import DEFAULT_QUESTIONS, build_database, demo_policy, load_questions
+from tta_langgraph.commands.running import Episode, Watcher, run_episode
+from tta_langgraph.decision import Policy, Utility
+from tta_langgraph.demo import build_database, demo_policy, handful, load_questions, recorded_figures
+from tta_langgraph.demo.defaults import EVERY
 from tta_langgraph.demo.questions import DemoQuestion
 from tta_langgraph.graphs import create_text_to_sql_graph
 from tta_langgraph.models.weights import cache_dir
 from tta_langgraph.sql import Database, same_result
 
-SAMPLES = 4
-"""n of best-of-n in the comparison."""
-ROUNDS = 2
-"""k of reflect-k in the comparison."""
+FIXED = {
+    "one shot": Policy.one_shot(),
+    "best of 8": Policy.static("best_of", 8),
+}
+"""What the policy is compared with: the first answer, and the vote of eight. The recorded figures have more."""
+POLICY = "policy"
+"""The policy's name in the tables."""
 
 
 @dataclass
@@ -39,14 +44,34 @@ class Score:
     episodes: list[tuple[Episode, bool]] = field(default_factory=list)
     """Each episode and whether its answer was right."""
 
+    @property
+    def right(self) -> int:
+        """Right answers."""
+        return sum(correct for _, correct in self.episodes)
+
+    @property
+    def again(self) -> int:
+        """Questions that were not left at their first request."""
+        return sum(episode.usage.model_calls > 1 for episode, _ in self.episodes)
+
+    @property
+    def seconds(self) -> float:
+        """Mean seconds per question."""
+        return _mean([episode.seconds for episode, _ in self.episodes])
+
     def row(self) -> list[Any]:
-        """A row of the table: name, right answers, mean tokens, mean seconds, steps."""
-        count = max(1, len(self.episodes))
-        right = sum(correct for _, correct in self.episodes)
-        tokens = sum(episode.usage.tokens for episode, _ in self.episodes) / count
-        new = sum(_new_tokens(episode) for episode, _ in self.episodes) / count
-        seconds = sum(episode.seconds for episode, _ in self.episodes) / count
-        return [self.name, f"{right}/{len(self.episodes)}", round(tokens), round(new), f"{seconds:.1f}", _steps(self)]
+        """A row of the table."""
+        usages = [episode.usage for episode, _ in self.episodes]
+        asked = len(usages)
+        return [
+            self.name,
+            f"{self.right} of {asked}",
+            f"{self.again} of {asked}",
+            f"{self.seconds:.1f}",
+            round(_mean([usage.prompt_tokens - usage.cached_tokens for usage in usages])),
+            round(_mean([usage.completion_tokens for usage in usages])),
+            round(_mean([usage.tokens for usage in usages])),
+        ]
 
 
 def demo(
@@ -54,7 +79,7 @@ def demo(
     model: Annotated[str, typer.Option(help="Any model that `tta ask` takes.")] = "embedded",
     tokens: Annotated[int, typer.Option(help="Token budget of each question.")] = 12_000,
     seconds: Annotated[float, typer.Option(help="Time budget of each question, in seconds.")] = 60.0,
-    policy: Annotated[Path | None, typer.Option(help="A policy file made by `tta fit`.")] = None,
+    policy: Annotated[Path | None, typer.Option(help=POLICY_HELP)] = None,
     opening: Annotated[
         int | None,
         typer.Option(help="Answers that the policy's first request draws; what it says if not given.", min=1),
@@ -63,26 +88,33 @@ def demo(
     db: Annotated[Path | None, typer.Option(help="Where to build the database; by default the user's cache.")] = None,
 ) -> None:
     """Watch a real model answer questions about a music shop, deciding after each step whether to go on."""
-    console = Console(soft_wrap=True)
+    console = Console()
+    console.soft_wrap = not console.is_terminal
     begun = time.monotonic()
     console.print("[bold]tta demo[/bold]: how much thinking is each question worth?\n")
+    given = Policy.load(policy) if policy else None
     chat = _model(console, model)
+    name = name_of(chat)
     database = _database(console, db)
     questions = load_questions()
-    asked = questions if everything else [item for item in questions if item.id in DEFAULT_QUESTIONS]
-    chosen = (Policy.load(policy) if policy else demo_policy()).with_opening(opening)
+    asked = questions if everything else handful(questions)
+    chosen = (given or demo_policy(name)).with_opening(opening)
     limits = Budget(tokens=tokens, seconds=seconds)
-    console.print(
-        f"  asking    {len(asked)} of {len(questions)} questions, each under {tokens} tokens and {seconds:g} s, "
-        f"policy {chosen.name}\n"
-    )
-    routed = Score("routed policy")
+    which = "all" if everything else f"every {EVERY}th of"
+    console.print(f"  asking    {which} {len(questions)} questions, each under {tokens} tokens and {seconds:g} s")
+    console.print(f"  policy    {chosen.name}", highlight=False)
+    for line in _prices(chosen.utility):
+        console.print(f"            {line}", highlight=False)
+    console.print()
+    routed = Score(POLICY)
     first_answer: float | None = None
     interrupted = False
+    room = _Room(chat, database, limits)
+    if getattr(chat, "prefix_caching", False) and not room.warm_up(console, asked[0]):
+        asked, interrupted = [], True
     for number, item in enumerate(asked, 1):
         console.print(f"[bold][{number}/{len(asked)}][/bold] {item.question} [dim]({item.difficulty})[/dim]")
-        episode = _ask(chat, database, chosen, item, limits, EpisodeView(console, limits))
-        correct = _right(database, item, episode)
+        episode, correct = room.ask(chosen, item, EpisodeView(console, limits))
         routed.episodes.append((episode, correct))
         show_answer(console, episode.state, correct=None if episode.interrupted else correct)
         console.print(
@@ -94,14 +126,18 @@ def demo(
             break
     scores = [routed]
     if compare and not interrupted:
-        fixed, interrupted = _compare(console, chat, database, asked, limits)
+        fixed, interrupted = _compare(console, room, asked)
         scores = [*fixed, routed]
-    _table(console, scores)
+    show_table(console, COLUMNS, [score.row() for score in scores])
+    console.print("[dim]seconds and tokens: means per question; read: what no cache held[/dim]")
     if not interrupted and compare:
         console.print(_verdict(scores), highlight=False)
+    figures = recorded_figures(name) if given is None else None
+    if figures is not None:
+        _recorded(console, figures)
     took = f"First answer after {first_answer or 0:.0f} s, everything after {time.monotonic() - begun:.0f} s."
     console.print(f"\n{took}", highlight=False)
-    database.close()
+    room.close()
     if interrupted:
         console.print("Interrupted: the call in flight was cancelled; the figures cover what was finished.")
         raise typer.Exit(130)
@@ -124,40 +160,59 @@ def _database(console: Console, path: Path | None) -> Database:
     return database
 
 
-def _ask(
-    chat: BaseChatModel, database: Database, policy: Policy, item: DemoQuestion, limits: Budget, watch: Any = None
-) -> Episode:
-    graph = create_text_to_sql_graph(chat, database, policy=policy, max_tokens=160, options={"seed": 7}).compile()
-    return run_episode(graph, item.question, limits, watch)
+@dataclass
+class _Room:
+    """Where questions are asked: one model, one database, one limit, one event loop."""
+
+    chat: BaseChatModel
+    database: Database
+    limits: Budget
+    runner: asyncio.Runner = field(default_factory=asyncio.Runner)
+
+    def ask(self, policy: Policy, item: DemoQuestion, watch: Watcher | None = None) -> tuple[Episode, bool]:
+        """One episode, and whether its answer is right."""
+        graph = create_text_to_sql_graph(
+            self.chat, self.database, policy=policy, max_tokens=160, options={"seed": 7}
+        ).compile()
+        episode = run_episode(graph, item.question, self.limits, watch, self.runner)
+        if episode.answer is None:
+            return episode, False
+        return episode, same_result(self.database.execute(episode.answer), self.database.execute(item.gold_sql))
+
+    def warm_up(self, console: Console, item: DemoQuestion) -> bool:
+        """Has the schema read before anything is timed, or the strategy that asks first would pay for all.
+
+        Returns:
+            False if it was interrupted.
+        """
+        begun = time.monotonic()
+        episode, _ = _Room(self.chat, self.database, Budget(), self.runner).ask(FIXED["one shot"], item)
+        took = time.monotonic() - begun
+        console.print(
+            f"  schema    read once, in {took:.1f} s; from now on it is in the model's cache\n", highlight=False
+        )
+        return not episode.interrupted
+
+    def close(self) -> None:
+        """Gives connections back."""
+        self.runner.close()
+        self.database.close()
 
 
-def _right(database: Database, item: DemoQuestion, episode: Episode) -> bool:
-    if episode.answer is None:
-        return False
-    return same_result(database.execute(episode.answer), database.execute(item.gold_sql))
-
-
-def _compare(
-    console: Console, chat: BaseChatModel, database: Database, asked: Sequence[DemoQuestion], limits: Budget
-) -> tuple[list[Score], bool]:
+def _compare(console: Console, room: _Room, asked: Sequence[DemoQuestion]) -> tuple[list[Score], bool]:
     """The fixed strategies on the same questions, under the same budget and through the same graph."""
-    fixed = {
-        "one shot": Policy.static("one_shot"),
-        f"best of {SAMPLES}": Policy.static("best_of", SAMPLES),
-        f"reflect {ROUNDS}": Policy.static("reflect", ROUNDS),
-    }
-    scores = [Score(name) for name in fixed]
+    scores = [Score(name) for name in FIXED]
     columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console.print("The same questions by fixed strategies:", highlight=False)
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("asking", total=len(fixed) * len(asked))
-        for score, (name, strategy) in zip(scores, fixed.items(), strict=True):
+        task = bar.add_task("asking", total=len(FIXED) * len(asked))
+        for score, (name, strategy) in zip(scores, FIXED.items(), strict=True):
             for item in asked:
                 bar.update(task, description=name)
-                episode = _ask(chat, database, strategy, item, limits)
+                episode, correct = room.ask(strategy, item)
                 if episode.interrupted:
                     return scores, True
-                score.episodes.append((episode, _right(database, item, episode)))
+                score.episodes.append((episode, correct))
                 bar.advance(task)
             if not console.is_terminal:
                 console.print(f"  {name}: done", highlight=False)
@@ -165,46 +220,57 @@ def _compare(
     return scores, False
 
 
-def _table(console: Console, scores: Sequence[Score]) -> None:
-    columns = ("strategy", "right", "tokens", "uncached", "seconds", "steps after the first answer")
-    show_table(console, columns, [score.row() for score in scores])
-    console.print("[dim]tokens, uncached tokens and seconds are means per question[/dim]")
-
-
-def _new_tokens(episode: Episode) -> int:
-    return episode.usage.tokens - episode.usage.cached_tokens
-
-
-def _steps(score: Score) -> str:
-    taken: dict[str, int] = {}
-    for episode, _ in score.episodes:
-        for decision in episode.decisions:
-            if decision.action != "stop":
-                label = f"resample({decision.n})" if decision.action == "resample" else decision.action
-                taken[label] = taken.get(label, 0) + 1
-    return ", ".join(f"{count} x {label}" for label, count in sorted(taken.items())) or "none"
+def _prices(utility: Utility) -> list[str]:
+    """What the policy takes a right answer to be worth, in words."""
+    parts = []
+    if utility.per_second:
+        parts.append(f"{utility.value / utility.per_second / 100:g} s")
+    if utility.per_token:
+        parts.append(f"{utility.value / utility.per_token / 100:g} tokens")
+    price = " or ".join(parts) or "Nothing"
+    free = "" if utility.per_token else "; tokens are free here"
+    return [
+        f"price: {price} must buy 1 more right answer in 100{free}",
+        "offered: P(correct) after each action (its gain minus its price);",
+        "the best above 0 is taken; where none is above 0, it stops",
+    ]
 
 
 def _verdict(scores: Sequence[Score]) -> str:
     """An honest sentence on what the table shows."""
     *fixed, routed = scores
-    asked = len(routed.episodes)
-    right = _count(routed)
-    best = max(fixed, key=lambda score: (_count(score), -_tokens(score)))
-    share = _tokens(routed) / max(1.0, _tokens(best))
-    spread = "One question more or less is chance: so few questions cannot rank strategies that are this close."
-    if right > _count(best):
-        claim = f"The policy answered {right} of {asked}, {best.name} {_count(best)}, for {share:.0%} of its tokens."
-    elif right == _count(best):
-        claim = f"The policy answered as many as {best.name} ({right} of {asked}) for {share:.0%} of its tokens."
-    else:
-        claim = f"{best.name} answered {_count(best)} of {asked}, the policy {right}, for {share:.0%} of its tokens."
-    return f"{claim} {spread}"
+    best = max(fixed, key=lambda score: (score.right, -score.seconds))
+    return (
+        f"The {POLICY} answered {routed.right} of {len(routed.episodes)} in {routed.seconds:.1f} s a question, "
+        f"{best.name} {best.right} in {best.seconds:.1f} s. One question more or less is chance."
+    )
 
 
-def _count(score: Score) -> int:
-    return sum(correct for _, correct in score.episodes)
+def _recorded(console: Console, figures: Mapping[str, Any]) -> None:
+    """The same strategies on all questions, where there are enough of them to tell."""
+    count, look = figures["questions"], figures["reflect"]
+    rows = [
+        [name, f"{row['right']:.1f} of {count}", f"{row['seconds']:.1f}", f"{row['requests']:.1f}"]
+        for name, row in figures["strategies"].items()
+    ]
+    title = f"Recorded answers to all {count} questions ({figures['made_by']}):"
+    console.print()
+    show_table(console, ("strategy", "right", "seconds", "requests"), rows, title=title)
+    console.print(f"[dim]means over {figures['orders']} orders of the samples; seconds of an idle machine[/dim]")
+    console.print(
+        f"A second look (reflect) mended {look['mended']} of {look['wrong']} wrong first answers "
+        f"and broke {look['broken']} of {look['right']} right ones{_lesson(look)}",
+        highlight=False,
+    )
+    console.print("tta demo --all asks all of them here.", highlight=False)
 
 
-def _tokens(score: Score) -> float:
-    return sum(episode.usage.tokens for episode, _ in score.episodes) / max(1, len(score.episodes))
+def _lesson(look: Mapping[str, int]) -> str:
+    return ": with this model it does not pay." if look["mended"] <= look["broken"] else "."
+
+
+def _mean(numbers: Sequence[float]) -> float:
+    return sum(numbers) / max(1, len(numbers))
+
+
+COLUMNS = ("strategy", "right", "asked again", "seconds", "read", "written", "tokens")

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from tta_langgraph.budget import Budget, BudgetTracker
 from tta_langgraph.evidence import Execution
@@ -19,6 +20,8 @@ from tta_langgraph.state import Candidate
 
 LABEL = 10
 """Width of the first column."""
+ENDINGS = ("stop", "abstain")
+"""Actions whose forecast says nothing new: what is right now stays right, for nothing."""
 SHOWN_ROWS = 5
 """Rows of an answer that are shown."""
 
@@ -84,14 +87,23 @@ class EpisodeView:
                 self._line("database", _said(execution))
 
     def _decision(self, event: Mapping[str, Any]) -> None:
+        now = event.get("p_correct")
+        offered = [forecast_text(row) for row in event.get("forecasts") or () if row.get("action") not in ENDINGS]
+        if offered and now is not None:
+            self._line("offered", f"[dim]{escape(' | '.join(offered))}[/dim]")
         self._line("decide", f"[bold]{escape(event['reason'])}[/bold]")
-        offered = [forecast_text(row) for row in event.get("forecasts") or ()]
-        if offered:
-            self._line("", f"[dim]{escape(' | '.join(offered))}[/dim]")
 
     def _line(self, label: str, text: str) -> None:
         at = f"{time.monotonic() - self._begun:6.1f}s"
-        self._console.print(f"  [dim]{at}[/dim]  {label:<{LABEL}} {text}", highlight=False, soft_wrap=True)
+        if not self._console.is_terminal:  # a log: one line per thing, however long
+            self._console.print(f"  {at}  {label:<{LABEL}} {text}", highlight=False, soft_wrap=True)
+            return
+        line = Table.grid(padding=0)
+        for column in (f"  [dim]{at}[/dim]  ", f"{label:<{LABEL}} "):
+            line.add_column(no_wrap=True, width=len(Text.from_markup(column)))
+        line.add_column(overflow="fold")
+        line.add_row(f"  [dim]{at}[/dim]  ", f"{label:<{LABEL}} ", Text.from_markup(text))
+        self._console.print(line, soft_wrap=False)
 
 
 def _said(execution: Execution) -> str:
@@ -102,14 +114,12 @@ def _said(execution: Execution) -> str:
 
 
 def forecast_text(row: Mapping[str, Any]) -> str:
-    """One forecast in a few words: action, P(correct) after it, mean cost, utility or why it is out."""
+    """One forecast in a few words: the action, P(correct) after it and gain minus price, or why it is out."""
     action = str(row.get("action"))
     if not row.get("feasible", True):
         return f"{action}: {row.get('why') or 'not feasible'}"
-    p, tokens, seconds = row.get("p_correct", 0.0), row.get("tokens", 0.0), row.get("seconds", 0.0)
-    utility = row.get("utility", 0.0)
-    cost = f" for {tokens:.0f} tokens, {seconds:.1f} s" if tokens or seconds else ""
-    return f"{action}: P={p:.2f}{cost}, U={utility:+.3f}"
+    p = row.get("ahead_p_correct", row.get("p_correct", 0.0))
+    return f"{action} -> {p:.2f} ({row.get('utility', 0.0):+.3f})"
 
 
 def show_answer(console: Console, state: Mapping[str, Any], *, correct: bool | None = None) -> None:

@@ -93,12 +93,20 @@ async def arun_episode(
 
 
 def run_episode(
-    graph: CompiledStateGraph[Any, Any, Any, Any], question: str, budget: Budget, watch: Watcher | None = None
+    graph: CompiledStateGraph[Any, Any, Any, Any],
+    question: str,
+    budget: Budget,
+    watch: Watcher | None = None,
+    runner: asyncio.Runner | None = None,
 ) -> Episode:
-    """`arun_episode` for a command line: on Ctrl-C the call in flight is cancelled and the partial episode returned."""
+    """`arun_episode` for a command line: on Ctrl-C the call in flight is cancelled and the partial episode returned.
+
+    Several episodes of one model need one `runner`: a client's connections belong to the event loop that opened them.
+    """
     episode = Episode(question)
+    running = arun_episode(graph, question, budget, watch, episode)
     try:
-        asyncio.run(arun_episode(graph, question, budget, watch, episode))
+        asyncio.run(running) if runner is None else runner.run(running)
     except KeyboardInterrupt:
         episode.interrupted = True
         episode.state["budget"] = _settled(episode.tracker)
