@@ -266,3 +266,10 @@ def test_tuning_needs_exactly_one_sensible_target(repaired: Policy) -> None:
         tune(repaired, pools, tokens=-1)
     with pytest.raises(PolicyError, match="no price"):
         tune(Policy.one_shot(), pools, tokens=100)
+
+
+def test_a_predictor_is_chosen_also_where_only_seconds_have_a_price() -> None:
+    free = Utility(per_token=0.0, per_second=0.01)
+    found = fit(two_kinds(40), utility=free, predictor=("panel", "transitions"), episodes=2)
+    assert found.utility == free
+    assert set(found.notes["chosen_by_replay"]) == {"panel", "transitions"}

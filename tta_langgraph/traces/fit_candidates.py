@@ -185,6 +185,8 @@ def choose(
         low = float(bench.sequence.tokens[:, 0].mean())
         high = dearest(bench)
         for kind, policy in make(learned_on, kinds).items():
+            if not policy.utility.per_token:  # tokens are free: compared as if they alone were not
+                policy = policy.with_utility(per_token=1.0, per_second=0.0)
             points = []
             for price in price_grid(bench, points=9):
                 found = replay(replayed_on, scaled(policy, price / policy.utility.per_token), cards=bench.cards)
