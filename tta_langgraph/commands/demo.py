@@ -253,9 +253,8 @@ def _recorded(console: Console, figures: Mapping[str, Any]) -> None:
         [name, f"{row['right']:.1f} of {count}", f"{row['seconds']:.1f}", f"{row['requests']:.1f}"]
         for name, row in figures["strategies"].items()
     ]
-    title = f"Recorded answers to all {count} questions ({figures['made_by']}):"
-    console.print()
-    show_table(console, ("strategy", "right", "seconds", "requests"), rows, title=title)
+    console.print(f"\nRecorded answers to all {count} questions ({figures['made_by']}):", highlight=False)
+    show_table(console, ("strategy", "right", "seconds", "requests"), rows)
     console.print(f"[dim]means over {figures['orders']} orders of the samples; seconds of an idle machine[/dim]")
     console.print(
         f"A second look (reflect) mended {look['mended']} of {look['wrong']} wrong first answers "
