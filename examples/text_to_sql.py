@@ -35,7 +35,7 @@ def compiled() -> Any:
     builder = create_text_to_sql_graph(
         resolve_model("embedded"),
         f"sqlite:///{shop()}",
-        policy=demo_policy(),
+        policy=demo_policy("qwen2.5-coder-0.5b"),
         budget=Budget(tokens=12_000, seconds=120),
     )
     return builder.compile()
