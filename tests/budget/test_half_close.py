@@ -79,6 +79,23 @@ async def test_a_client_that_is_too_busy_to_read_is_charged_what_its_server_had_
         assert lost.completion_tokens <= charge.usage.completion_tokens <= lost.completion_tokens + 20
 
 
+async def test_an_answer_that_begins_while_a_busy_client_leaves_is_charged_what_was_written() -> None:
+    late = Reply(text="word " * 300, latency=0.6, stream_interval=0.005, tokens_per_event=2)
+    async with model_and_server(late) as (model, running):
+        async with busy_event_loop():
+            with budget_scope(Budget(tokens=10_000)) as scope:
+                call = asyncio.create_task(model.ainvoke("tell me"))
+                while running.requests < 2:
+                    await asyncio.sleep(0)
+                call.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await call
+                await asyncio.to_thread(running.wait_for, lambda s: s.in_flight == 0)
+        [charge] = scope.tracker.charges.values()
+        written = running.log[-1].completion_tokens
+        assert written <= charge.usage.completion_tokens <= written + 20
+
+
 async def test_a_server_that_goes_on_writing_is_charged_in_full_and_not_told_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

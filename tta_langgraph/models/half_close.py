@@ -26,6 +26,11 @@ class Line:
         self._response: Any = None
         self._leaving = False
 
+    @property
+    def begun(self) -> bool:
+        """Whether the answer has begun, so that its connection is known."""
+        return self._response is not None
+
     def leave(self) -> None:
         """Tells the server that its client leaves, now or as soon as its answer begins."""
         self._leaving = True

@@ -107,6 +107,7 @@ class Reader:
             self._task.cancel()
             await asyncio.wait([self._task])
             await asyncio.sleep(0)  # asyncio closes a socket one turn of its loop after it was told to
+            self._received.drained = line.half_closed and line.drained
             self._received.blind = self._blind()
             if not self._task.cancelled():
                 self._task.exception()  # seen: what ended a stream that was left concerns nobody any more
@@ -114,7 +115,7 @@ class Reader:
     def _blind(self) -> float:
         """Seconds for which the server may have sent what was not read; `inf` where nobody knows."""
         if self._line.half_closed:
-            return 0.0 if self._line.drained else math.inf
+            return 0.0 if self._received.drained else math.inf
         # What came at the last look may have waited in the socket since the one before. On a busy event loop this is
         # longer than it looks, and the server goes on writing meanwhile.
         return time.perf_counter() - self._looked
@@ -131,10 +132,16 @@ class Reader:
             self._received.habits.heeds = False  # it is not the event loop that was too busy
 
     async def _read_on(self) -> None:
-        """Reads for a moment what has arrived, unless the server could be told that its client leaves."""
-        seen, looked = -1, self._looked
+        """Reads for a moment what has arrived, unless the server could be told that its client leaves.
+
+        Where the answer is yet to begin, all looks are taken: its server may have answered a busy event loop long ago,
+        and can be told as soon as that is read.
+        """
+        seen, looked, habits = -1, self._looked, self._received.habits
         for _look in range(LOOKS):
-            if self._task.done() or self._line.half_closed or seen == self._received.events:
+            told = self._line.half_closed
+            waits = habits is not None and habits.heeds and not self._line.begun
+            if self._task.done() or told or (seen == self._received.events and not waits):
                 return
             seen, self._looked, looked = self._received.events, looked, time.perf_counter()
             await asyncio.sleep(PATIENCE)

@@ -85,8 +85,10 @@ class Habits:
             return unsent
         reading = time.perf_counter() - received.first_at - received.blind
         rate = tokens / max(SHORTEST_READING, reading) if tokens else 0.0
-        # A first event took the way there and back, and some work; so does the news that we have left.
-        meanwhile = max(rate, self.rate) * (min(self.way, LONGEST_WAY) + received.blind)
+        # A first event took the way there and back, and some work; so does the news that we have left. Where the server
+        # has ended the stream in answer to it, the news is there and what was sent is here: its own work is left.
+        way = min(self.way, LONGEST_WAY) / (2 if received.drained else 1)
+        meanwhile = max(rate, self.rate) * (way + received.blind)
         return unsent + max(STEPS * self.event, math.ceil(meanwhile))
 
 
@@ -122,6 +124,8 @@ class Received:
         """Length of its longest piece."""
         self.blind = 0.0
         """Seconds for which the server may have sent what nobody read."""
+        self.drained = False
+        """All that the server sent was read, up to its own end of a stream whose client had left."""
         self.begun = self.first_at = time.perf_counter()
         """When the call was made, and when its first chunk came."""
 
