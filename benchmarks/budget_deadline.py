@@ -59,6 +59,10 @@ async def async_episodes(model: BaseChatModel, episodes: int, seconds: float) ->
     return late
 
 
+STANDING = ("asyncio", "tta-work")
+"""Threads of asyncio's executor and of the package's own, which the process keeps for whatever comes next."""
+
+
 async def bare_calls(model: BaseChatModel, episodes: int, seconds: float) -> list[float]:
     """Milliseconds after the timeout, for `asyncio.wait_for` around the bare model: no graph, no budget."""
     late = []
@@ -80,7 +84,7 @@ def measured(run: Callable[[BaseChatModel, int], list[float]], episodes: int) ->
         server.wait_for(lambda s: s.in_flight == 0, timeout=30)
         requests, disconnects = server.requests, server.disconnects
     left = [
-        t.name for t in threading.enumerate() if t not in threads and t.is_alive() and not t.name.startswith("asyncio")
+        t.name for t in threading.enumerate() if t not in threads and t.is_alive() and not t.name.startswith(STANDING)
     ]
     return {
         "episodes": episodes,
