@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
+from tests.models.canned import Canned, serving
 from tta_langgraph import Budget, budget_scope, budgeted
 from tta_langgraph.models.adapter import Adapter
 from tta_langgraph.models.failures import Retries
@@ -22,15 +21,14 @@ USAGE = {"input_tokens": 10, "output_tokens": 7, "cache_read_input_tokens": 5, "
 PROMPT, WRITTEN = 115, 7
 
 
-class Messages(BaseHTTPRequestHandler):
+class Messages(Canned):
     """Answers every request with the same words and usage, or with its status."""
 
-    protocol_version = "HTTP/1.1"
     asked: list[dict[str, Any]]
     status: list[int]
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        body = self.body()
         self.asked.append(body)
         head = {"id": "m", "type": "message", "role": "assistant", "model": body["model"], "stop_sequence": None}
         status, kind = self.status[0], "application/json"
@@ -51,27 +49,13 @@ class Messages(BaseHTTPRequestHandler):
         else:
             text = [{"type": "text", "text": "fine"}]
             answer = json.dumps({**head, "content": text, "stop_reason": "end_turn", "usage": USAGE})
-        self.send_response(status)
-        self.send_header("content-type", kind)
-        self.send_header("content-length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer.encode())
-
-    def log_message(self, *_: Any) -> None:
-        """Says nothing."""
+        self.answer(status, kind, answer)
 
 
 @pytest.fixture
 def server() -> Iterator[Any]:
-    handler = type("Server", (Messages,), {"asked": [], "status": [200]})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        handler.url = f"http://127.0.0.1:{server.server_port}"
-        yield handler
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving(Messages, asked=[], status=[200]) as running:
+        yield running
 
 
 def claude(url: str = "http://127.0.0.1:9", **options: Any) -> Any:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 from langchain_openai import ChatOpenAI
 
+from tests.models.canned import Canned, serving
 from tta_langgraph import Budget, budget_scope, budgeted
 from tta_langgraph.models.meter import Lost
 
@@ -34,14 +33,13 @@ def response(status: str, output: list[Any], usage: dict[str, Any] | None) -> di
     return {**head, **fixed, "status": status, "output": output, "usage": usage, "incomplete_details": None}
 
 
-class Responses(BaseHTTPRequestHandler):
+class Responses(Canned):
     """Thinks, says "fine", and reports both."""
 
-    protocol_version = "HTTP/1.1"
     asked: list[dict[str, Any]]
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        body = self.body()
         status, kind, answer = 404, "application/json", "{}"
         if self.path == "/v1/responses":
             self.asked.append(body)
@@ -58,27 +56,14 @@ class Responses(BaseHTTPRequestHandler):
                 ]
                 numbered = ({"sequence_number": number, **event} for number, event in enumerate(events))
                 answer = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in numbered)
-        self.send_response(status)
-        self.send_header("content-type", kind)
-        self.send_header("content-length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer.encode())
-
-    def log_message(self, *_: Any) -> None:
-        """Says nothing."""
+        self.answer(status, kind, answer)
 
 
 @pytest.fixture
 def server() -> Iterator[Any]:
-    handler: Any = type("Server", (Responses,), {"asked": []})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        handler.url = f"http://127.0.0.1:{server.server_port}/v1"
-        yield handler
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving(Responses, asked=[]) as running:
+        running.url += "/v1"
+        yield running
 
 
 @pytest.mark.parametrize("lost", ["reserve", "received"])
