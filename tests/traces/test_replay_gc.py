@@ -26,9 +26,10 @@ def own_threshold() -> Iterator[tuple[int, int, int]]:
 
 
 def test_replay_gives_the_collector_back_as_it_was() -> None:
+    frozen = gc.get_freeze_count()  # from Python 3.12 on, some objects are before anybody asks for it
     replay(POOLS, Policy.one_shot())
     assert gc.get_threshold() == (701, 11, 12)
-    assert gc.get_freeze_count() == 0
+    assert gc.get_freeze_count() == frozen
 
 
 def test_the_callers_own_code_runs_with_its_own_threshold() -> None:

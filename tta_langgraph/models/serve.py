@@ -146,9 +146,9 @@ def plan_server(
             raise ModelError(f"{size} is {value}", where="plan_server", remedy="Give at least 1")
     if device not in get_args(Device):
         raise ModelError(f"unknown device {device!r}", where="plan_server", remedy=f"Use {_DEVICES}")
+    _refuse_second_word(extra_args)
     cpu = _on_cpu(device)
     host = host.strip("[]")
-    _refuse_second_word(extra_args)
     flags = [
         Flag(name="--model", value=resolve_weights(model, cpu=cpu) if fetch else model, reason="the weights"),
         Flag(name="--served-model-name", value=name or model, reason="what clients pass as `model`"),
