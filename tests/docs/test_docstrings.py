@@ -38,7 +38,8 @@ def fenced(path: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if at_a_prompt(p)], ids=module_name)
-def test_examples_at_a_prompt_run(path: Path) -> None:
+def test_examples_at_a_prompt_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # some make a file
     found = doctest.testmod(importlib.import_module(module_name(path)))
     assert found.attempted > 0
     assert found.failed == 0

@@ -17,6 +17,9 @@ from tta_langgraph.sql import extract_sql
         ("Sure!\n```sql\nSELECT a\nFROM t;\n```\nThis lists a.", "SELECT a\nFROM t"),
         ("```\nSELECT a FROM t\n```", "SELECT a FROM t"),
         ("```SQL\nSELECT a FROM t\n```", "SELECT a FROM t"),
+        ("~~~sql\nSELECT a\n\nFROM t\n~~~\nThis lists a.", "SELECT a\n\nFROM t"),
+        ("````sql\nSELECT a FROM t\n````", "SELECT a FROM t"),
+        ("```sql\nSELECT a FROM t WHERE b ~~~~ 'y'\n```", "SELECT a FROM t WHERE b ~~~~ 'y'"),
         ("```SELECT a FROM t```", "SELECT a FROM t"),
         ("```sqlite\n-- all\nSELECT a FROM t\n```", "-- all\nSELECT a FROM t"),
         ("First ```sql\nSELECT 1\n``` no, rather:\n```sql\nSELECT 2\n```", "SELECT 2"),
@@ -77,7 +80,8 @@ def test_two_statements_come_back_together_and_are_for_the_checks_to_refuse() ->
 
 
 @pytest.mark.parametrize(
-    "unit", ["\nSELECT (", "select 1;", "-- a\n", "\n--", "<think>", "```sql\n", "/* ", "<sql>", "`select a ", "{"]
+    "unit",
+    ["\nSELECT (", "select 1;", "-- a\n", "\n--", "<think>", "```sql\n", "~~~\n", "/* ", "<sql>", "`select a ", "{"],
 )
 def test_a_reply_that_looks_like_a_statement_in_many_places_is_read_all_the_same(unit: str) -> None:
     long = unit * (200_000 // len(unit))  # hours, if every place were tried, or every tag sought to the end

@@ -144,7 +144,7 @@ def _without_last_comment(sql: str) -> str:
     return sql[: start + match.start() + 1] if match else sql
 
 
-_FENCE = re.compile(r"```[ \t]*(?P<label>[\w+-]*)(?P<body>.*?)(?:```|\Z)", re.S)
+_FENCE = re.compile(r"(?P<mark>```|~~~)[`~]*[ \t]*(?P<label>[\w+-]*)(?P<body>.*?)(?:(?P=mark)|\Z)", re.S)
 _BROKEN_FENCE = re.compile(r"\n[ \t]*`{1,2}\s*\Z")
 _TAG = re.compile(r"<(?P<tag>sql|query|answer)>(?P<body>.*?)(?:</(?P=tag)>|\Z)", re.S | re.I)
 _THINK_TAG = re.compile(r"<(?P<close>/?)think(?:ing)?>", re.I)
