@@ -89,6 +89,36 @@ def test_a_tool_that_refers_to_itself_keeps_its_shape_all_the_way_down() -> None
     assert not allowed.is_valid({"name": "Tree", "arguments": {"value": True, "child": {"value": "no"}}})
 
 
+@pytest.mark.parametrize(
+    ("parameters", "allowed"),
+    [
+        (None, [{}]),
+        ({"type": "object", "properties": {}}, [{}]),
+        ({"type": "object", "properties": {}, "required": [], "title": "other", "additionalProperties": False}, [{}]),
+        ({"type": "object", "additionalProperties": {"type": "integer"}}, [{}, {"x": 7}]),
+        ({"type": "object", "additionalProperties": True}, [{}, {"x": 7}]),
+        ({"type": "object", "properties": {"x": {"type": "integer"}}}, [{}, {"x": 7}]),
+    ],
+    ids=str,
+)
+def test_a_tool_without_arguments_is_given_none_and_any_other_keeps_its_own(
+    parameters: dict[str, Any] | None, allowed: list[dict[str, Any]]
+) -> None:
+    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
+    function = {"name": "other", **({} if parameters is None else {"parameters": parameters})}
+    schema, _ = forced_call([{"type": "function", "function": function}], "other")
+    check = jsonschema.Draft202012Validator(schema)
+    assert [arguments for arguments in ({}, {"x": 7}) if check.is_valid({"name": "other", "arguments": arguments})] == (
+        allowed
+    )
+
+
+@pytest.mark.model
+def test_the_embedded_model_ends_a_call_without_arguments(small_model: EmbeddedChatModel) -> None:
+    [call] = small_model.bind_tools([OTHER], tool_choice="any").invoke("Do the other thing.", max_tokens=60).tool_calls
+    assert (call["name"], call["args"]) == ("other", {})
+
+
 @pytest.mark.model
 @pytest.mark.parametrize(
     "choice",

@@ -76,6 +76,18 @@ def test_forcing_allows_only_calls_of_the_chosen_tool() -> None:
     assert not single.is_valid([one, one])
 
 
+def test_calls_that_could_only_repeat_each_other_come_to_an_end() -> None:
+    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
+    call, other = {"name": "now", "arguments": {}}, {"name": "here", "arguments": {}}
+    here = {"type": "function", "function": {"name": "here", "parameters": {"type": "object", "properties": {}}}}
+    both = jsonschema.Draft202012Validator(forced_schema([NOW, here], "required", parallel=True))
+    assert both.is_valid([call, other])
+    assert not both.is_valid([call, other, call])
+    oslo, rome = ({"name": "weather", "arguments": {"city": city}} for city in ("Oslo", "Rome"))
+    mixed = jsonschema.Draft202012Validator(forced_schema([NOW, WEATHER], "required", parallel=True))
+    assert mixed.is_valid([call, oslo, rome]), "calls with arguments may differ"
+
+
 def test_forcing_a_tool_nobody_bound_names_those_that_are() -> None:
     with pytest.raises(ModelError, match="weather, now"):
         forced_schema([WEATHER, NOW], "clock", parallel=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from tta_langgraph.models.json_schema import DEFINED
 
-__all__ = ["forced_call"]
+__all__ = ["forced_call", "takes_nothing"]
 
 
 def forced_call(tools: Sequence[Mapping[str, Any]], choice: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -35,6 +35,13 @@ def forced_call(tools: Sequence[Mapping[str, Any]], choice: str) -> tuple[dict[s
     return (calls[0] if len(calls) == 1 else {"anyOf": calls}), definitions
 
 
+def takes_nothing(function: Mapping[str, Any]) -> bool:
+    """Whether a function has no arguments, so that all its calls are alike."""
+    parameters = function.get("parameters") or {}
+    said = {key for key, value in parameters.items() if value not in (None, False, {}, [])}
+    return said <= _OF_NO_ARGUMENT and parameters.get("type", "object") == "object"
+
+
 def _arguments(function: Mapping[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
     """A tool's parameters, with what they define moved to the root, where their references look for it.
 
@@ -46,6 +53,10 @@ def _arguments(function: Mapping[str, Any], definitions: dict[str, Any]) -> dict
         definitions |= {prefix + name: one for name, one in parameters.pop(place, {}).items()}
     if "$ref" in parameters:
         return dict(parameters)
+    if takes_nothing(function):
+        # Not an object without properties: between its braces any white space is allowed, and a small model that has
+        # begun it with a line break writes nothing else until it is cut.
+        return {"const": {}}
     # A schema that lists no property allows any, and a small model then never stops inventing them.
     return {"type": "object", "additionalProperties": False, **parameters}
 
@@ -61,3 +72,7 @@ def _pointer(reference: Any, prefix: str) -> Any:
         if isinstance(reference, str) and reference.startswith(f"#/{place}/"):
             return f"#/$defs/{prefix}{reference.removeprefix(f'#/{place}/')}"
     return _moved(reference, prefix)
+
+
+_OF_NO_ARGUMENT: Final = frozenset({"type", "title", "description", "$schema"})
+"""What the schema of an object without properties may say."""

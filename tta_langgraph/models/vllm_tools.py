@@ -14,7 +14,7 @@ from langchain_core.messages.tool import invalid_tool_call, tool_call
 
 from tta_langgraph.errors import ModelError
 from tta_langgraph.models.tool_choice import choice_of
-from tta_langgraph.models.tool_schema import forced_call
+from tta_langgraph.models.tool_schema import forced_call, takes_nothing
 
 __all__ = ["ParsedText", "forced_schema", "hermes_instructions", "parse_forced", "parse_text", "safe_prefix"]
 
@@ -36,6 +36,9 @@ class ParsedText:
 def forced_schema(tools: Tools, choice: str, *, parallel: bool) -> dict[str, Any]:
     """JSON schema of a list of calls, for guided decoding.
 
+    Where no tool takes arguments, the list has as many calls as there are tools, at most: more could only repeat them,
+    which small models do until they are cut.
+
     Args:
         tools: definitions in the OpenAI form.
         choice: `required` for any tool, or the name of one.
@@ -47,7 +50,9 @@ def forced_schema(tools: Tools, choice: str, *, parallel: bool) -> dict[str, Any
     choice_of(choice, [tool["function"]["name"] for tool in tools])
     call, definitions = forced_call(tools, choice)
     schema = {"type": "array", "minItems": 1, "items": call, **({"$defs": definitions} if definitions else {})}
-    return schema if parallel and choice == "required" else {**schema, "maxItems": 1}
+    if not parallel or choice != "required":
+        return {**schema, "maxItems": 1}
+    return {**schema, "maxItems": len(tools)} if all(takes_nothing(tool["function"]) for tool in tools) else schema
 
 
 def parse_forced(text: str) -> ParsedText:
