@@ -20,8 +20,17 @@ from langchain_core.messages import BaseMessage
 from tta_langgraph.models.counting_margin import SafetyMargin
 from tta_langgraph.models.counting_server import ServerCounter, may_count
 from tta_langgraph.models.counting_text import TextCounter, encoding_for, estimate_tokens
+from tta_langgraph.models.picture_tokens import MediaTokens, media_tokens
 
-__all__ = ["SafetyMargin", "TokenCounter", "acount_messages", "counter_for", "estimate_tokens", "margin_for"]
+__all__ = [
+    "SafetyMargin",
+    "TokenCounter",
+    "acount_messages",
+    "counter_for",
+    "estimate_tokens",
+    "margin_for",
+    "media_tokens_for",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +47,10 @@ class TokenCounter(Protocol):
         """Whether counts equal what the server will charge."""
 
     def count_messages(self, messages: Sequence[BaseMessage], **kwargs: Any) -> int:
-        """Prompt tokens of a call with these messages and arguments (tools and formats change the prompt)."""
+        """Prompt tokens of a call with these messages and arguments (tools and formats change the prompt).
+
+        Not those of pictures, recordings and documents; a server may include them.
+        """
 
     def count_text(self, text: str) -> int:
         """Tokens of a bare text, for answers whose usage was not reported."""
@@ -90,6 +102,12 @@ def margin_for(model: BaseChatModel) -> SafetyMargin:
             factor, offset = _PRIORS.get(kind, _PRIORS["TextCounter"])
             _MARGINS[key] = SafetyMargin(factor, offset=offset, exact=counter.exact)
         return _MARGINS[key]
+
+
+def media_tokens_for(model: BaseChatModel) -> MediaTokens:
+    """What a model's provider charges at most for a picture, a recording or a document."""
+    bare = _unwrapped(model)
+    return media_tokens(_model_name(bare), bare._get_ls_params().get("ls_provider"))
 
 
 def _forget(counters: dict[int, Any], key: int, _: object) -> None:

@@ -12,8 +12,8 @@ class SafetyMargin:
 
     The bound is `offset + factor * estimate`. Short prompts teach the offset (a chat template the counter does not
     know, such as a default system prompt, adds a constant), long ones the factor. The bound never falls below
-    anything that was reported; the cautious start fades as reports come in. Prompts with pictures teach what a picture
-    costs beyond its estimate, and nothing about text. Thread-safe.
+    anything that was reported; the cautious start fades as reports come in. Pictures have bounds of their own, to
+    which no factor is applied; prompts with them teach what one costs beyond, and nothing about text. Thread-safe.
 
     Args:
         factor: where to start, e.g. 1.15 for a tokenizer of another family and 1.0 for an exact count.
@@ -31,7 +31,7 @@ class SafetyMargin:
         self.observations = 0
         """Reports so far."""
         self.media = 0
-        """Tokens that each picture, recording or document needs beyond its estimate."""
+        """Tokens that each picture, recording or document needs beyond its bound."""
         self.worst = 0.0
         """Largest factor that a report needed."""
         self._factor = factor
@@ -43,29 +43,31 @@ class SafetyMargin:
         """The current factor."""
         return self._factor
 
-    def bound(self, estimated: int, media: int = 0) -> int:
+    def bound(self, estimated: int, media: int = 0, media_tokens: int = 0) -> int:
         """The most prompt tokens that a server may charge for a prompt of this estimated length.
 
         Args:
-            estimated: tokens by the counter.
+            estimated: tokens of the text by the counter.
             media: pictures, recordings and documents in the prompt.
+            media_tokens: what they cost at most by their own bounds.
         """
-        return self.offset + math.ceil(self._factor * estimated) + media * self.media
+        return self.offset + math.ceil(self._factor * estimated) + media_tokens + media * self.media
 
-    def observe(self, *, estimated: int, reported: int, media: int = 0) -> None:
+    def observe(self, *, estimated: int, reported: int, media: int = 0, media_tokens: int = 0) -> None:
         """Takes in what a server charged for a prompt that was estimated before.
 
         Args:
-            estimated: tokens by the counter.
+            estimated: tokens of the text by the counter.
             reported: tokens by the server; 0 or less is ignored, and so is what no prompt of this length can be.
             media: pictures, recordings and documents in the prompt.
+            media_tokens: what they cost at most by their own bounds.
         """
-        if estimated <= 0 or reported <= 0 or absurd(reported, estimated):
+        if estimated <= 0 or reported <= 0 or absurd(reported, estimated + media_tokens):
             return
         with self._lock:
             self.observations += 1
             if media:
-                beyond = reported - self.offset - math.ceil(self._factor * estimated)
+                beyond = reported - self.offset - math.ceil(self._factor * estimated) - media_tokens
                 self.media = max(self.media, math.ceil(beyond / media))
                 return
             if estimated < _SHORT:

@@ -12,7 +12,7 @@ import math
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -51,7 +51,10 @@ class TextCounter:
         return self._cache.get(f"{encoder.name}\0{text}", lambda: len(encoder.encode(text, disallowed_special=())))
 
     def count_messages(self, messages: Sequence[BaseMessage], **kwargs: Any) -> int:
-        """Tokens of a chat prompt, with the frame of each message, its tool calls, and the tools on offer."""
+        """Tokens of a chat prompt, with the frame of each message, its tool calls, and the tools on offer.
+
+        Pictures, recordings and documents count nothing here: `picture_tokens.py` bounds them.
+        """
         total = _PRIMING
         for message in messages:
             total += _PER_MESSAGE + self._content(message)
@@ -78,13 +81,13 @@ class TextCounter:
         return total
 
     def _block(self, block: Any) -> int:
-        if media_in(block):
-            return _PER_MEDIA
         text = block
         if isinstance(block, Mapping):
             inside = block.get("content")
             if isinstance(inside, list):  # what a tool gave back
                 return sum(map(self._block, inside))
+            if any(media_in(block)):
+                return 0
             known = (block.get(name) for name in _TEXTS)
             text = next((value for value in known if isinstance(value, str)), None)
         if not isinstance(text, str):
@@ -92,13 +95,15 @@ class TextCounter:
         return self.count_text(text)
 
 
-def media_in(block: Any) -> int:
+def media_in(block: Any) -> Iterator[Mapping[str, Any]]:
     """Pictures, recordings and documents in a content block, in any provider's form, nested ones included."""
     if not isinstance(block, Mapping) or isinstance(block.get("text"), str):
-        return 0
+        return
     if isinstance(inside := block.get("content"), list):
-        return sum(map(media_in, inside))
-    return int(not _MEDIA.isdisjoint(block))
+        for one in inside:
+            yield from media_in(one)
+    elif not _MEDIA.isdisjoint(block) or isinstance(block.get("image"), Mapping):  # the latter is Bedrock's
+        yield block
 
 
 class CountCache:
@@ -216,8 +221,6 @@ _PATIENCE_SECONDS: Final = 3.0
 _PER_MESSAGE: Final = 4
 _PRIMING: Final = 3
 _PER_TOOL: Final = 8
-# An image of unknown size: the most that a high-detail 1024 x 1024 image costs.
-_PER_MEDIA: Final = 1105
 # Where blocks of media have their data, or where it is to be found.
 _MEDIA: Final = frozenset(
     {

@@ -10,7 +10,7 @@ from typing import Any
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 
-from tta_langgraph.models.counting import SafetyMargin, TokenCounter, counter_for, margin_for
+from tta_langgraph.models.counting import SafetyMargin, TokenCounter, counter_for, margin_for, media_tokens_for
 from tta_langgraph.models.counting_server import ServerCounter
 from tta_langgraph.models.counting_text import media_in
 from tta_langgraph.models.history import encoded
@@ -25,7 +25,7 @@ class Counted:
     """A counted prompt."""
 
     count: int
-    """Prompt tokens by the model's counter."""
+    """Prompt tokens by the model's counter, and what the pictures in it cost at most."""
     bound: int
     """What is reserved: the count itself where it is exact, else the count with its learned safety margin."""
     counter: TokenCounter
@@ -34,10 +34,13 @@ class Counted:
     """The margin that was applied, and that learns."""
     media: int = 0
     """Pictures, recordings and documents in the prompt."""
+    media_tokens: int = 0
+    """What they cost at most, as part of the count."""
 
     def learn(self, reported: int) -> None:
         """Teaches the margin what the server reported for this prompt."""
-        self.margin.observe(estimated=self.count, reported=reported, media=self.media)
+        text = self.count - self.media_tokens
+        self.margin.observe(estimated=text, reported=reported, media=self.media, media_tokens=self.media_tokens)
 
 
 class PromptCounter:
@@ -53,6 +56,7 @@ class PromptCounter:
         """Who counts."""
         self.over_network = isinstance(self.counter, ServerCounter)
         """Counting asks a server, which may take its time."""
+        self._media_tokens = media_tokens_for(model)
         self._margin = None if self.over_network else margin_for(model)
         self._pace: float | None = None
 
@@ -77,9 +81,9 @@ class PromptCounter:
         """Whether an event loop may wait for the count of so many characters: never for a server's."""
         return not self.over_network and self._pace is not None and self._pace * (size + _OVERHEAD) < SLOW
 
-    def _check(self, messages: Sequence[BaseMessage]) -> int:
-        """Refuses what cannot be sent; returns the number of pictures and the like."""
-        media = 0
+    def _check(self, messages: Sequence[BaseMessage]) -> list[int]:
+        """Refuses what cannot be sent; returns what each picture and the like costs at most."""
+        media: list[int] = []
         for message in messages:
             content = message.content
             if isinstance(content, str) and content.isascii():
@@ -87,7 +91,7 @@ class PromptCounter:
             # Clients of servers would find it out after the call was admitted, when it may have cost something.
             encoded(message.text, where=type(self._model).__name__)
             if not isinstance(content, str):
-                media += sum(map(media_in, content))
+                media += [self._media_tokens(one) for block in content for one in media_in(block)]
         return media
 
     def _timed(self, size: int, messages: Sequence[BaseMessage], kwargs: dict[str, Any]) -> int:
@@ -98,9 +102,10 @@ class PromptCounter:
         self._pace = pace if self._pace is None else max(pace, 0.9 * self._pace + 0.1 * pace)
         return count
 
-    def _counted(self, count: int, media: int) -> Counted:
-        margin = self._margin or margin_for(self._model)
-        return Counted(count, margin.bound(count, media), self.counter, margin, media)
+    def _counted(self, count: int, media: list[int]) -> Counted:
+        margin, most = self._margin or margin_for(self._model), sum(media)
+        bound = margin.bound(count, len(media), most)
+        return Counted(count + most, bound, self.counter, margin, len(media), most)
 
 
 def count_prompt(model: BaseChatModel, messages: Sequence[BaseMessage], **kwargs: Any) -> Counted:
