@@ -32,7 +32,12 @@ class Messages(Canned):
         self.asked.append(body)
         head = {"id": "m", "type": "message", "role": "assistant", "model": body["model"], "stop_sequence": None}
         status, kind = self.status[0], "application/json"
-        if status != 200:
+        thinking = body.get("thinking", {}).get("budget_tokens")
+        if thinking is not None and not 1_024 <= thinking < body["max_tokens"]:
+            refused = f"`max_tokens` must be greater than `thinking.budget_tokens`: {body['max_tokens']}, {thinking}"
+            status = 400
+            answer = json.dumps({"type": "error", "error": {"type": "invalid_request_error", "message": refused}})
+        elif status != 200:
             answer = json.dumps({"type": "error", "error": {"type": "api_error", "message": "no"}})
         elif body.get("stream"):
             kind = "text/event-stream"
@@ -99,3 +104,50 @@ def test_the_most_that_a_model_can_write_is_nobodys_choice_of_a_cap() -> None:
     assert Adapter.of(claude(max_tokens=2_000)).default_cap == 2_000
     thinks = claude(thinking={"type": "enabled", "budget_tokens": 2_000})
     assert Adapter.of(thinks).default_cap == thinks.max_tokens, "above what it may think"
+
+
+THINKS = {"type": "enabled", "budget_tokens": 2_000}
+GIVEN = pytest.mark.parametrize(
+    "given",
+    [
+        lambda url: claude(url, thinking=THINKS, max_tokens=3_000),
+        lambda url: claude(url, max_tokens=3_000).bind(thinking=THINKS),
+    ],
+    ids=["to the model", "to the call"],
+)
+
+
+@GIVEN
+@pytest.mark.parametrize(
+    ("tokens", "thoughts"), [(5_000, 2_000), (2_600, 1_024), (1_500, None)], ids=["room", "less room", "no room"]
+)
+async def test_a_model_that_thinks_answers_with_what_the_budget_leaves_it(
+    server: Any, given: Any, tokens: int, thoughts: int | None
+) -> None:
+    model = budgeted(given(server.url), retries=Retries(attempts=1))
+    for way in ("ainvoke", "astream", "invoke", "stream"):
+        with budget_scope(Budget(tokens=tokens)) as scope:
+            if way == "astream":
+                assert "".join([chunk.text async for chunk in model.astream("x")]) == "fine"
+            elif way == "stream":
+                assert "".join(chunk.text for chunk in model.stream("x")) == "fine"
+            else:
+                answer = await model.ainvoke("x") if way == "ainvoke" else model.invoke("x")
+                assert answer.text == "fine"
+        assert scope.tracker.usage.model_calls == 1
+        sent = server.asked[-1]
+        if thoughts is None:
+            assert "thinking" not in sent
+        else:
+            assert thoughts <= sent["thinking"]["budget_tokens"] <= THINKS["budget_tokens"]
+            share = min(1_000, sent["max_tokens"] // 2)
+            assert sent["max_tokens"] - sent["thinking"]["budget_tokens"] >= share, "the answer keeps its part"
+
+
+def test_thinking_without_a_number_and_a_cap_that_was_not_lowered_stay_as_they_are(server: Any) -> None:
+    close = {"type": "enabled", "budget_tokens": 2_000}
+    with budget_scope(Budget(tokens=9_000)):
+        budgeted(claude(server.url, thinking=close, max_tokens=2_100)).invoke("x")
+        assert (server.asked[-1]["thinking"], server.asked[-1]["max_tokens"]) == (close, 2_100)
+        budgeted(claude(server.url, thinking={"type": "adaptive"}, max_tokens=100)).invoke("x")
+        assert server.asked[-1]["thinking"] == {"type": "adaptive"}

@@ -29,6 +29,7 @@ from tta_langgraph.models.live import publish_retry
 from tta_langgraph.models.prices import Price, price_for
 from tta_langgraph.models.prompt_count import Counted, PromptCounter
 from tta_langgraph.models.received import Received, habits_of
+from tta_langgraph.models.thinking import thinking_within
 from tta_langgraph.models.usage import Consumed, consumed
 from tta_langgraph.pool import SharedPool
 from tta_langgraph.scope import active_pools, ledger_here, running_config, tracker_in_state
@@ -174,7 +175,7 @@ class Meter:
             own = options.get("pipeline_kwargs", {})
             options["pipeline_kwargs"] = {**own, "max_new_tokens": options.pop(adapter.cap)}
         if not adapter.cap_is_field:
-            return self.bare, options
+            return thinking_within(self.bare, options, cap, asked(kwargs, adapter.name).cap or adapter.default_cap)
         return self.bare.model_copy(update={adapter.cap: options.pop(adapter.cap)}), options
 
     def gathered(self, call: MeteredCall) -> Received | None:
