@@ -20,9 +20,11 @@ class Canned(BaseHTTPRequestHandler):
         found: dict[str, Any] = json.loads(self.rfile.read(int(self.headers["content-length"])))
         return found
 
-    def answer(self, status: int, kind: str, text: str) -> None:
+    def answer(self, status: int, kind: str, text: str, **headers: str) -> None:
         """Says so."""
         self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.send_header("content-type", kind)
         self.send_header("content-length", str(len(text)))
         self.end_headers()

@@ -2,7 +2,8 @@
 the way was written all the same.
 
 Clients do it in three ways: those of the OpenAI family and Groq's are given the number when they are made, Anthropic's
-is made from the model's fields at the first call, and Mistral's and Google's look at a field at every call.
+is made from the model's fields at the first call, and Mistral's and Google's look at a field at every call. Amazon's
+are given a configuration when they are made (`bedrock_retries.py`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from functools import cached_property
 from typing import Any, Final
 
 from langchain_core.language_models import BaseChatModel
+
+from tta_langgraph.models.bedrock_retries import is_boto_client, without_boto_retries
 
 __all__ = ["without_client_retries"]
 
@@ -23,6 +26,8 @@ def without_client_retries(model: BaseChatModel) -> BaseChatModel:
     """
     if hasattr(getattr(model, "root_client", None), "with_options"):
         return _openai(model)
+    if is_boto_client(getattr(model, "client", None)):
+        return without_boto_retries(model)
     if not getattr(model, "max_retries", None):
         return model
     bare = copy.copy(model)

@@ -204,5 +204,5 @@ _MARGINS: Final[dict[tuple[str, str], SafetyMargin]] = {}
 # cautious by itself. The constant covers a default system prompt that a chat template adds on its own.
 _PRIORS: Final = {"exact": (1.0, 0), "_ProviderCounter": (1.05, 32), "TextCounter": (1.15, 32)}
 _COUNT_OVER_NETWORK: Final = frozenset(
-    {"langchain_anthropic", "langchain_google_genai", "langchain_google_vertexai", "langchain_openai"}
+    {"langchain_anthropic", "langchain_aws", "langchain_google_genai", "langchain_google_vertexai", "langchain_openai"}
 )

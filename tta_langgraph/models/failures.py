@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 RETRYABLE_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 
@@ -50,6 +51,12 @@ class Retries:
         return min(self.longest, self.backoff * 2.0 ** (attempt - 1)) * random.uniform(0.5, 1.0)
 
 
+_NEVER_REACHED = frozenset(
+    {"ConnectError", "ConnectionRefusedError", "ConnectTimeout", "EndpointConnectionError", "ConnectTimeoutError"}
+)
+"""Names of what clients raise that could not connect; the last two are Amazon's."""
+
+
 def classify(error: BaseException) -> Failure:
     """Judges an exception of any client by its status code, its response headers and its name."""
     if getattr(error, "nothing_sent", False):
@@ -63,7 +70,7 @@ def classify(error: BaseException) -> Failure:
             label=f"failed: {status}",
         )
     names = {kind.__name__ for kind in type(error).__mro__} | {type(error.__cause__).__name__}
-    refused = bool(names & {"ConnectError", "ConnectionRefusedError", "ConnectTimeout"})
+    refused = bool(names & _NEVER_REACHED)
     lost = bool(names & {"APIConnectionError", "TransportError", "TimeoutError", "ConnectionError", "APITimeoutError"})
     return Failure(refused or lost, refused, None, f"failed: {type(error).__name__}")
 
@@ -82,12 +89,20 @@ def _status(error: BaseException) -> int | None:
                 found = int(found)  # the code of an error event in a stream
             if isinstance(found, int) and not isinstance(found, bool) and 100 <= found < 600:
                 return found
-    return None
+    stated = _of_boto(error).get("HTTPStatusCode")
+    return stated if isinstance(stated, int) else None
+
+
+def _of_boto(error: BaseException) -> Mapping[str, Any]:
+    """The status and headers of an answer that a client of Amazon's makes an exception of: it has a dictionary."""
+    response = getattr(error, "response", None)
+    found = response.get("ResponseMetadata") if isinstance(response, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
 
 
 def _retry_after(error: BaseException) -> float | None:
     """What the server asked for; None where it asked for nothing, or for something that is neither number nor date."""
-    headers = getattr(getattr(error, "response", None), "headers", None)
+    headers = getattr(getattr(error, "response", None), "headers", None) or _of_boto(error).get("HTTPHeaders")
     if not isinstance(headers, Mapping):
         return None
     waits: tuple[tuple[str, Callable[[str], float]], ...] = (
