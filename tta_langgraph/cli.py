@@ -36,6 +36,8 @@ def _missing(error: ModuleNotFoundError) -> str:
 
 
 def _bug(error: Exception) -> str:
+    if notes := getattr(error, "__notes__", None):  # a server's, which says itself what to do
+        return f"{type(error).__name__}: {error} ({'; '.join(notes)})"
     return f"{type(error).__name__}: {error}. This is a bug: TTA_DEBUG=1 shows where"
 
 

@@ -45,6 +45,8 @@ class Adapter:
     """Gives several choices in one request."""
     takes_timeout: bool
     """Accepts `timeout` seconds per call and cancels the request itself."""
+    timeout: Any
+    """The one that it was configured with, in its client's own form, or None."""
     native_async: bool
     """Has an async call of its own, which cancelling the task really cancels."""
     native_async_stream: bool
@@ -84,6 +86,7 @@ class Adapter:
             exact_usage=bool(getattr(model, "reports_exact_usage", False)),
             takes_n="n" in fields or bool(getattr(model, "supports_n", False)),
             takes_timeout="request_timeout" in fields or bool(getattr(model, "supports_timeout", False)),
+            timeout=getattr(model, "request_timeout", None) or getattr(model, "timeout", None),
             native_async=kind._agenerate is not BaseChatModel._agenerate,
             native_async_stream=kind._astream is not BaseChatModel._astream and not _sync_client_only(model),
             streams=kind._stream is not BaseChatModel._stream or kind._astream is not BaseChatModel._astream,

@@ -10,7 +10,7 @@ import email.utils
 import math
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +55,8 @@ _NEVER_REACHED = frozenset(
     {"ConnectError", "ConnectionRefusedError", "ConnectTimeout", "EndpointConnectionError", "ConnectTimeoutError"}
 )
 """Names of what clients raise that could not connect; the last two are Amazon's."""
+_DEEPEST = 8
+"""Causes of causes that are looked at."""
 
 
 def classify(error: BaseException) -> Failure:
@@ -69,10 +71,19 @@ def classify(error: BaseException) -> Failure:
             retry_after=_retry_after(error),
             label=f"failed: {status}",
         )
-    names = {kind.__name__ for kind in type(error).__mro__} | {type(error.__cause__).__name__}
+    names = {kind.__name__ for kind in type(error).__mro__} | {type(cause).__name__ for cause in _causes(error)}
     refused = bool(names & _NEVER_REACHED)
     lost = bool(names & {"APIConnectionError", "TransportError", "TimeoutError", "ConnectionError", "APITimeoutError"})
     return Failure(refused or lost, refused, None, f"failed: {type(error).__name__}")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """What clients raised below: LangChain's makes an error of its own of OpenAI's, which made one of httpx's."""
+    for _ in range(_DEEPEST):
+        if error.__cause__ is None:
+            return
+        error = error.__cause__
+        yield error
 
 
 def is_timeout(error: BaseException) -> bool:

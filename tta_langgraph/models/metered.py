@@ -34,6 +34,7 @@ from tta_langgraph.models.reader import Reader, reading
 from tta_langgraph.models.rebound import rebound
 from tta_langgraph.models.received import Received
 from tta_langgraph.models.sync_loop import run_in_background, stream_in_background
+from tta_langgraph.models.timeouts import timeout_within
 from tta_langgraph.models.usage import Consumed
 from tta_langgraph.pool import SharedPool
 from tta_langgraph.reservation import Reservation
@@ -316,7 +317,7 @@ class BudgetedChatModel(BaseChatModel):
         if math.isinf(left):
             return bare._generate(messages, stop=stop, **options)
         if adapter.takes_timeout:
-            options["timeout"] = max(0.001, left)
+            options["timeout"] = timeout_within(left, options.get("timeout") or adapter.timeout)
             if not adapter.server:
                 return bare._generate(messages, stop=stop, **options)
         elif adapter.native_async:
@@ -396,7 +397,7 @@ class BudgetedChatModel(BaseChatModel):
                 yield from background
             return
         if limited and adapter.takes_timeout:
-            options["timeout"] = max(0.001, call.seconds_left)
+            options["timeout"] = timeout_within(call.seconds_left, options.get("timeout") or adapter.timeout)
         with contextlib.closing(cast(Any, bare._stream(messages, stop=stop, **options))) as chunks:
             for chunk in chunks:
                 received.add(chunk)

@@ -100,7 +100,7 @@ def served_models(base_url: str, *, api_key: str | None = None, timeout: float =
         ModelError: it cannot be reached, or answers with something else.
     """
     address = normalised(base_url)
-    url, shown = f"{address}/models", _without_password(f"{address}/models")
+    url, shown = f"{address}/models", without_password(f"{address}/models")
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     try:
         with httpx.Client(timeout=timeout, trust_env=not on_this_machine(address), follow_redirects=True) as client:
@@ -151,7 +151,7 @@ def _served_model(address: str, model: str | None, key: str, timeout: float) -> 
     if model in offered:
         return str(model)
     names = ", ".join(repr(name) for name in offered) or "none"
-    shown = _without_password(address)
+    shown = without_password(address)
     if model is not None:
         raise ModelError(f"the server does not serve {model!r}", where=shown, remedy=f"It serves: {names}")
     if len(offered) != 1:
@@ -163,7 +163,7 @@ def _served_model(address: str, model: str | None, key: str, timeout: float) -> 
     return offered[0]
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
     """The address as errors show it: logs are read by others."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

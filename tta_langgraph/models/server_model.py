@@ -5,13 +5,15 @@ Needs langchain-openai, so it is imported only where a server is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, Final, Self, TypeVar
 
 import httpx
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_openai import ChatOpenAI
 
-from tta_langgraph.models.openai_compatible import on_this_machine
+from tta_langgraph.models.openai_compatible import on_this_machine, without_password
+from tta_langgraph.models.server_errors import aexplained_stream, explained, explained_stream
 
 __all__ = ["ServerChatModel"]
 
@@ -29,6 +31,26 @@ class ServerChatModel(ChatOpenAI):
             fields.setdefault("http_client", _Direct(timeout=patience, trust_env=False))
             fields.setdefault("http_async_client", _DirectAsync(timeout=patience, trust_env=False))
         super().__init__(**fields)
+
+    # What goes wrong is said with the address and a remedy.
+
+    def _generate(self, *args: Any, **kwargs: Any) -> ChatResult:
+        with explained(self._address):
+            return super()._generate(*args, **kwargs)
+
+    async def _agenerate(self, *args: Any, **kwargs: Any) -> ChatResult:
+        with explained(self._address):
+            return await super()._agenerate(*args, **kwargs)
+
+    def _stream(self, *args: Any, **kwargs: Any) -> Iterator[ChatGenerationChunk]:
+        return explained_stream(super()._stream(*args, **kwargs), self._address)
+
+    def _astream(self, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
+        return aexplained_stream(super()._astream(*args, **kwargs), self._address)
+
+    @property
+    def _address(self) -> str:
+        return without_password(str(self.root_client.base_url).rstrip("/"))
 
     @classmethod
     def lc_id(cls) -> list[str]:
