@@ -19,6 +19,7 @@ anthropic = pytest.importorskip("langchain_anthropic", reason="langchain-anthrop
 pytestmark = pytest.mark.filterwarnings("ignore:The model .* is deprecated")
 USAGE = {"input_tokens": 10, "output_tokens": 7, "cache_read_input_tokens": 5, "cache_creation_input_tokens": 100}
 PROMPT, WRITTEN = 115, 7
+THINKS = {"type": "enabled", "budget_tokens": 2_000}
 
 
 class Messages(Canned):
@@ -102,11 +103,16 @@ def test_the_most_that_a_model_can_write_is_nobodys_choice_of_a_cap() -> None:
     assert claude().max_tokens > 10_000, "its client sets one by itself"
     assert Adapter.of(claude()).default_cap is None
     assert Adapter.of(claude(max_tokens=2_000)).default_cap == 2_000
-    thinks = claude(thinking={"type": "enabled", "budget_tokens": 2_000})
-    assert Adapter.of(thinks).default_cap == thinks.max_tokens, "above what it may think"
 
 
-THINKS = {"type": "enabled", "budget_tokens": 2_000}
+@pytest.mark.parametrize("bound", [False, True], ids=["to the model", "to the call"])
+def test_who_asks_for_thoughts_and_sets_no_cap_gets_them_beside_the_answer(server: Any, bound: bool) -> None:
+    model = claude(server.url).bind(thinking=THINKS) if bound else claude(server.url, thinking=THINKS)
+    with budget_scope(Budget(tokens=20_000)):
+        budgeted(model, max_completion_tokens=500).invoke("x")
+    assert (server.asked[-1]["thinking"], server.asked[-1]["max_tokens"]) == (THINKS, 2_500)
+
+
 GIVEN = pytest.mark.parametrize(
     "given",
     [

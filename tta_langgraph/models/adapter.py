@@ -99,9 +99,9 @@ def _configured(model: BaseChatModel) -> Asked:
     """The limits that the model was made with. Fields that say "without a limit" (-1, -2) set none."""
     fields = {name: getattr(model, name, None) for name in (*CAPS, "n") if name in type(model).model_fields}
     own = {name: value for name, value in fields.items() if isinstance(value, int) and value > 0}
-    if type(model).__module__.startswith("langchain_anthropic") and not getattr(model, "thinking", None):
+    if type(model).__module__.startswith("langchain_anthropic"):
         # This client asks for the most that the model can write unless told otherwise: nobody's choice, and more than
-        # most budgets have, of which a single failed call would take all. (Thinking needs a cap above its own.)
+        # most budgets have, of which a single failed call would take all.
         most = (model.profile or {}).get("max_output_tokens")
         own = {name: value for name, value in own.items() if name == "n" or value != most}
     further = [getattr(model, name, None) for name in ("model_kwargs", "extra_body")] + [_pipeline(model)]

@@ -29,7 +29,7 @@ from tta_langgraph.models.live import publish_retry
 from tta_langgraph.models.prices import Price, price_for
 from tta_langgraph.models.prompt_count import Counted, PromptCounter
 from tta_langgraph.models.received import Received, habits_of
-from tta_langgraph.models.thinking import thinking_within
+from tta_langgraph.models.thinking import thinking_asked, thinking_within
 from tta_langgraph.models.usage import Consumed, consumed
 from tta_langgraph.pool import SharedPool
 from tta_langgraph.scope import active_pools, ledger_here, running_config, tracker_in_state
@@ -152,13 +152,18 @@ class Meter:
             ledger,
             counted,
             adapter.name,
-            cap=wanted.cap or adapter.default_cap or self.default_cap,
+            cap=self._cap(kwargs),
             n=wanted.n or adapter.default_n,
             price=self.price(),
             pools=(*active_pools(), *self.pools),
             config=config,
             tracker=tracker,
         )
+
+    def _cap(self, kwargs: Mapping[str, Any]) -> int:
+        """Completion tokens per choice that a call wants: its own cap, else the model's, else ours for the answer."""
+        chosen = asked(kwargs, self.adapter.name).cap or self.adapter.default_cap
+        return chosen or self.default_cap + thinking_asked(self.inner, kwargs)
 
     def ready(self, reservation: Reservation, kwargs: Mapping[str, Any]) -> tuple[BaseChatModel, dict[str, Any]]:
         """The model to call, and the call's options, with the cap that was granted and no other.
@@ -175,7 +180,7 @@ class Meter:
             own = options.get("pipeline_kwargs", {})
             options["pipeline_kwargs"] = {**own, "max_new_tokens": options.pop(adapter.cap)}
         if not adapter.cap_is_field:
-            return thinking_within(self.bare, options, cap, asked(kwargs, adapter.name).cap or adapter.default_cap)
+            return thinking_within(self.bare, options, cap, self._cap(kwargs))
         return self.bare.model_copy(update={adapter.cap: options.pop(adapter.cap)}), options
 
     def gathered(self, call: MeteredCall) -> Received | None:

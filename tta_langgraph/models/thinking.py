@@ -12,31 +12,43 @@ from typing import Any, Final
 
 from langchain_core.language_models import BaseChatModel
 
-__all__ = ["LEAST_THINKING", "thinking_within"]
+__all__ = ["LEAST_THINKING", "thinking_asked", "thinking_within"]
 
 LEAST_THINKING: Final = 1_024
 """Tokens that the provider accepts as a budget for thinking, at least."""
 
 
-def thinking_within(
-    model: BaseChatModel, options: Mapping[str, Any], cap: int, wanted: int | None
-) -> tuple[BaseChatModel, dict[str, Any]]:
-    """The model and the call's options with a budget for thinking that the granted cap has room for.
+def thinking_asked(model: BaseChatModel, options: Mapping[str, Any]) -> int:
+    """Tokens of thinking that the model or the call asks for; 0 where it says no number.
 
     Args:
         model: the model to call; its field `thinking` goes before the option of that name, as in its client.
         options: of the call.
-        cap: completion tokens that were granted.
-        wanted: the cap that was asked for, from which the answer's share is known; None if none was.
     """
     own = getattr(model, "thinking", None)
     thinking = own if own is not None else options.get("thinking")
-    if not isinstance(thinking, Mapping) or not isinstance(asked := thinking.get("budget_tokens"), int):
-        return model, dict(options)
-    answer = cap // 2 if wanted is None or wanted <= asked else min(wanted - asked, cap // 2)
+    asked = thinking.get("budget_tokens") if isinstance(thinking, Mapping) else None
+    return asked if isinstance(asked, int) else 0
+
+
+def thinking_within(
+    model: BaseChatModel, options: Mapping[str, Any], cap: int, wanted: int
+) -> tuple[BaseChatModel, dict[str, Any]]:
+    """The model and the call's options with a budget for thinking that the granted cap has room for.
+
+    Args:
+        model: the model to call.
+        options: of the call.
+        cap: completion tokens that were granted.
+        wanted: the cap that was asked for, from which the answer's share is known.
+    """
+    asked = thinking_asked(model, options)
+    answer = min(wanted - asked, cap // 2) if wanted > asked else cap // 2
     budget = min(asked, cap - answer)
     if budget == asked:
         return model, dict(options)
+    own = getattr(model, "thinking", None)
+    thinking = own if own is not None else options["thinking"]
     fitting = {**thinking, "budget_tokens": budget} if budget >= LEAST_THINKING else None
     changed = {name: value for name, value in options.items() if name != "thinking"}
     if own is not None:
