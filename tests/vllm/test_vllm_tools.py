@@ -76,6 +76,15 @@ def test_forcing_allows_only_calls_of_the_chosen_tool() -> None:
     assert not single.is_valid([one, one])
 
 
+def test_a_call_without_arguments_has_no_room_for_white_space_that_never_ends() -> None:
+    xgrammar = pytest.importorskip("xgrammar", reason="xgrammar, which comes with vLLM, is not installed")
+    from xgrammar.testing import _is_grammar_accept_string as accepts
+
+    grammar = xgrammar.Grammar.from_json_schema(json.dumps(forced_schema([NOW], "now", parallel=True)))
+    assert accepts(grammar, '[{"name": "now", "arguments": {}}]')
+    assert not accepts(grammar, '[{"name": "now", "arguments": {\n\n\n}}]')
+
+
 def test_calls_that_could_only_repeat_each_other_come_to_an_end() -> None:
     jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
     call, other = {"name": "now", "arguments": {}}, {"name": "here", "arguments": {}}
