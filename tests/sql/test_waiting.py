@@ -44,6 +44,31 @@ def patiently(database: Database, sql: str, timeout: float) -> ExecutionResult:
     return results[0]
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_cancel_that_waits_for_the_server_is_not_waited_for(
+    compiled: bool, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """psycopg's does before libpq 17; in its compiled form no thread of the process runs meanwhile."""
+    psycopg = pytest.importorskip("psycopg")
+    called = threading.Event()
+
+    def waits(*_: object, **__: object) -> None:
+        called.set()
+        threading.Event().wait()
+
+    monkeypatch.setattr(psycopg.capabilities, "has_cancel_safe", lambda: False)
+    monkeypatch.setattr(psycopg.pq, "__impl__", "binary" if compiled else "python")
+    monkeypatch.setattr(psycopg.Connection, "cancel", waits)
+    monkeypatch.setattr(psycopg.Connection, "cancel_safe", waits)
+    fill(create_engine(postgres_url))
+    proxy = Deaf(postgres_url, "postgresql+psycopg")
+    with Database(create_engine(proxy.url)) as database:
+        threading.Timer(0.3, lambda: setattr(proxy, "deaf", True)).start()
+        assert patiently(database, ENDLESS, 0.8).error_kind == "timeout"
+    assert called.is_set() is not compiled
+    proxy.close()
+
+
 def test_a_server_that_stops_answering_is_not_waited_for(proxied: tuple[Deaf, Any]) -> None:
     proxy, engine = proxied
     with Database(engine) as database:

@@ -127,7 +127,7 @@ def _shown(i: int, kind: int, cap: int, plain: frozenset[int]) -> str:
 def _canceller(connection: Connection) -> Callable[[], None]:
     """Asks the server to end the statement; the third time, nobody waits for its answer any longer."""
     raw: Any = connection.connection.driver_connection
-    safe, plain = getattr(raw, "cancel_safe", None), getattr(raw, "cancel", None)
+    safe, plain = _polite_cancels(raw)
     calls = itertools.count()
 
     def cancel() -> None:
@@ -140,6 +140,23 @@ def _canceller(connection: Connection) -> Callable[[], None]:
             threading.Thread(target=plain, name="tta-sql-cancel", daemon=True).start()
 
     return cancel
+
+
+def _polite_cancels(raw: Any) -> tuple[Callable[..., None] | None, Callable[[], None] | None]:
+    """A driver's cancel that takes a limit of time, or else one that takes none, for a thread of its own.
+
+    Neither for psycopg's compiled form before libpq 17: until the server answers, it lets no thread of this process
+    run. There the server ends the statement by its own `statement_timeout`, and the line is closed here.
+    """
+    safe, plain = getattr(raw, "cancel_safe", None), getattr(raw, "cancel", None)
+    if type(raw).__module__.partition(".")[0] != "psycopg":
+        return safe, plain
+    import psycopg
+
+    capabilities = getattr(psycopg, "capabilities", None)  # from psycopg 3.2 on
+    if capabilities is not None and capabilities.has_cancel_safe():
+        return safe, plain
+    return None, plain if psycopg.pq.__impl__ == "python" else None
 
 
 def _explained(error: SQLAlchemyError, stop: Stop) -> StatementError:
