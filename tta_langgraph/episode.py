@@ -17,6 +17,7 @@ from tta_langgraph.ledger import Ledger
 from tta_langgraph.performer import Performer
 from tta_langgraph.scope import current_ledger, entered, running_config, save_to_state, tracker_in_state
 from tta_langgraph.state_fields import state_fields
+from tta_langgraph.unlimited import note_unlimited
 
 __all__ = ["Ask", "BudgetNode", "Call", "Completion", "Effect", "Effects", "OutOfBudget", "Run", "Steps"]
 
@@ -48,7 +49,7 @@ class BudgetNode(Runnable[Any, dict[str, Any]]):
     def invoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> dict[str, Any]:
         """Runs the node on a state."""
         state = state_fields(input)
-        ledger = _ledger_of(state)
+        ledger = _ledger_of(state, type(self).__name__)
         steps, performer = self.steps(state), Performer(ledger)
         with entered(ledger):
             return self._finish(ledger, performer.drive(steps))
@@ -56,7 +57,7 @@ class BudgetNode(Runnable[Any, dict[str, Any]]):
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> dict[str, Any]:
         """Runs the node on a state without blocking the event loop."""
         state = state_fields(input)
-        ledger = _ledger_of(state)
+        ledger = _ledger_of(state, type(self).__name__)
         steps, performer = self.steps(state), Performer(ledger)
         with entered(ledger):
             return self._finish(ledger, await performer.adrive(steps))
@@ -74,7 +75,7 @@ class BudgetNode(Runnable[Any, dict[str, Any]]):
         return update
 
 
-def _ledger_of(state: Mapping[str, Any]) -> Ledger:
+def _ledger_of(state: Mapping[str, Any], node: str) -> Ledger:
     """The ledger of the budget in the state, in the running graph or in the open scope; else an unlimited one."""
     given = state.get("budget")
     if isinstance(given, Budget | dict | int):
@@ -84,6 +85,7 @@ def _ledger_of(state: Mapping[str, Any]) -> Ledger:
     tracker = given if isinstance(given, BudgetTracker) and given.episode else None
     ledger = current_ledger(tracker)
     if ledger is None:
+        note_unlimited(running_config(), node)
         ledger = current_ledger(BudgetTracker.start(None))
         assert ledger is not None
     return ledger

@@ -34,6 +34,7 @@ from tta_langgraph.models.usage import Consumed, consumed
 from tta_langgraph.pool import SharedPool
 from tta_langgraph.scope import active_pools, ledger_here, running_config, tracker_in_state
 from tta_langgraph.threads import bounded, in_thread
+from tta_langgraph.unlimited import note_unlimited
 
 Lost = Literal["reserve", "received"]
 """What a call is charged that was cancelled or broke: all that it could have consumed, or what is known to be."""
@@ -94,6 +95,7 @@ class Meter:
         tracker = tracker_in_state(config)
         ledger = ledger_here(tracker, config) or self._account_of_pools()
         if ledger is None:
+            note_unlimited(config, self.adapter.name)
             return None
         if not self.prompts.over_network or math.isinf(left := ledger.seconds_left()):
             counted = self.prompts.count(messages, **kwargs)
@@ -110,6 +112,7 @@ class Meter:
         tracker = tracker_in_state(config)
         ledger = ledger_here(tracker, config) or self._account_of_pools()
         if ledger is None:
+            note_unlimited(config, self.adapter.name)
             return None
         left = ledger.seconds_left()
         try:

@@ -1,0 +1,106 @@
+"""A graph whose state has no `budget` says so: LangGraph has dropped the one in its input, if there was one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any, TypedDict
+
+import pytest
+from langgraph.func import entrypoint
+from langgraph.graph import START, StateGraph
+from langgraph.types import Send
+
+from tta_langgraph import Budget, EpisodeState, budget_scope, budgeted, unlimited
+from tta_langgraph.nodes import Generate
+from tta_langgraph.testing import Reply, ScriptedServer, scripted_chat_model
+
+
+class Own(TypedDict, total=False):
+    question: str
+    answer: str
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """As in a new process."""
+    monkeypatch.setattr(unlimited, "_said", False)
+    caplog.set_level(logging.WARNING, "tta_langgraph")
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[Any]:
+    with ScriptedServer(script=lambda _: Reply(text="four")) as server:
+        yield scripted_chat_model(server)
+
+
+def graph(node: Any, schema: Any = Own) -> Any:
+    return StateGraph(schema).add_node("node", node).add_edge(START, "node").compile()
+
+
+def call(model: Any) -> Any:
+    counted = budgeted(model)
+    return lambda state: {"answer": counted.invoke(state["question"]).text}
+
+
+ASKED: Any = {"question": "2 + 2?", "budget": Budget(tokens=1_000)}
+KINDS = pytest.mark.parametrize("make", [lambda model: Generate(model=model), call], ids=["node", "budgeted model"])
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.name.startswith("tta_langgraph")]
+
+
+@KINDS
+def test_a_budget_that_langgraph_drops_is_missed_with_the_remedy(
+    make: Any, model: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    graph(make(model)).invoke(ASKED)
+    [message] = said(caplog)
+    assert "`budget`" in message
+    assert "EpisodeState" in message
+    assert "budget_scope" in message
+
+
+@KINDS
+async def test_who_means_no_budget_is_told_once(make: Any, model: Any, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(2):
+        graph(make(model)).invoke({"question": "2 + 2?"})
+        await graph(make(model)).ainvoke({"question": "2 + 2?"})
+    assert len(said(caplog)) == 1
+
+
+@KINDS
+def test_whatever_has_a_budget_says_nothing(make: Any, model: Any, caplog: pytest.LogCaptureFixture) -> None:
+    node, inner = make(model), graph(make(model))
+    graph(node, EpisodeState).invoke(ASKED)
+    with budget_scope(Budget(tokens=1_000)):
+        inner.invoke(ASKED)
+    after = StateGraph(EpisodeState).add_node("first", node).add_node("then", inner)
+    after.add_edge(START, "first").add_edge("first", "then").compile().invoke(ASKED)
+
+    def part(state: Any) -> Any:
+        with budget_scope(state["budget"].nested(500)):
+            return {"answer": inner.invoke({"question": state["question"]})["answer"]}
+
+    graph(part, EpisodeState).invoke(ASKED)
+    branches = StateGraph(EpisodeState).add_node("branch", node)
+    branches.add_conditional_edges(START, lambda state: [Send("branch", {**state, "budget": Budget(tokens=500)})])
+    branches.compile().invoke(ASKED)
+    assert not said(caplog)
+
+
+@KINDS
+def test_nor_does_a_graph_that_could_have_one_or_no_graph_at_all(
+    make: Any, model: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = make(model)
+    graph(node, EpisodeState).invoke({"question": "2 + 2?"})
+    assert node({"question": "2 + 2?"})["answer"]
+
+    @entrypoint()
+    def function(question: str) -> Any:
+        return node({"question": question})["answer"]
+
+    function.invoke("2 + 2?")
+    assert not said(caplog)
