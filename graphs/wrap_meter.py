@@ -12,6 +12,7 @@ are written to the journal in the graph's checkpointer as well, and read back be
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
 from collections.abc import Coroutine, Sequence
@@ -27,6 +28,7 @@ from langgraph.errors import GraphBubbleUp
 from tta_langgraph.budget import Charge, Usage
 from tta_langgraph.errors import BudgetExceededError
 from tta_langgraph.journal import Journal
+from tta_langgraph.journal_later import write_later
 from tta_langgraph.ledger import Ledger, Refusal, Request, Reservation
 from tta_langgraph.models.call_options import MIN_COMPLETION
 from tta_langgraph.models.metered import DEFAULT_CAP
@@ -41,20 +43,21 @@ POLL_SECONDS = 0.02
 """How often a busy budget is asked again."""
 
 
-class _Meter:
-    """What the sync and the async handler share."""
+class Account:
+    """What the handlers share: bounds, admission and settlement."""
 
     raise_error = True
     run_inline = True
 
     def __init__(self, ledger: Ledger, source: str = "agent") -> None:
-        self._ledger = ledger
+        self.ledger = ledger
         self._source = source
-        self._journal = Journal.of(running_config())
+        self.journal = Journal.of(running_config())
         self._margin = 1.0
-        self._open: dict[UUID, tuple[Reservation, float]] = {}
+        self.open: dict[UUID, tuple[Reservation, float]] = {}
+        """The calls that are being made, and when they began."""
 
-    def _model_request(
+    def model_request(
         self, serialized: dict[str, Any] | None, messages: Sequence[Sequence[BaseMessage]], kwargs: dict[str, Any]
     ) -> Request | None:
         """The bound of a model call; None for a budgeted model, which accounts for itself."""
@@ -84,22 +87,29 @@ class _Meter:
     def _elsewhere(self) -> bool:
         """Whether the call belongs to a graph with an episode of its own, say of a `BudgetMiddleware`."""
         tracker = tracker_in_state(running_config())
-        return tracker is not None and all(tracker.episode != own.episode for own in self._ledger.lineage)
+        return tracker is not None and all(tracker.episode != own.episode for own in self.ledger.lineage)
 
-    def _try(self, request: Request) -> Reservation | Refusal:
-        if self._ledger.seconds_left() <= 0:
-            spent, limit = self._ledger.deadline()
+    def try_reserve(self, request: Request) -> Reservation | Refusal:
+        """The reservation, or a refusal that is worth waiting for.
+
+        Raises:
+            BudgetExceededError: the budget cannot cover it any more.
+        """
+        if self.ledger.seconds_left() <= 0:
+            spent, limit = self.ledger.deadline()
             raise BudgetExceededError("seconds", spent, limit, request.source)
-        outcome = self._ledger.try_reserve(request)
+        outcome = self.ledger.try_reserve(request)
         if isinstance(outcome, Refusal) and not outcome.busy:
             raise BudgetExceededError(outcome.dimension, outcome.spent, outcome.limit, outcome.source)
         return outcome
 
-    def _note(self, run_id: UUID, held: Reservation) -> None:
-        self._open[run_id] = (held, time.perf_counter())
+    def note(self, run_id: UUID, held: Reservation) -> None:
+        """Notes that a call begins."""
+        self.open[run_id] = (held, time.perf_counter())
 
-    def _model_ended(self, response: LLMResult, run_id: UUID) -> Charge | None:
-        found = self._open.pop(run_id, None)
+    def model_ended(self, response: LLMResult, run_id: UUID) -> Charge | None:
+        """Settles a model call; None if it was not noted."""
+        found = self.open.pop(run_id, None)
         if found is None:
             return None
         held, begun = found
@@ -114,146 +124,184 @@ class _Meter:
             return held.settle_unknown("usage not reported", seconds)
         return held.settle(usage + Usage(usd=self._cost(held, usage)))
 
-    def _model_failed(self, error: BaseException, run_id: UUID) -> Charge | None:
-        found = self._open.pop(run_id, None)
+    def model_failed(self, error: BaseException, run_id: UUID) -> Charge | None:
+        """Settles a model call that failed; None if it was not noted."""
+        found = self.open.pop(run_id, None)
         if found is None:
             return None
         held, begun = found
         return held.settle_unknown(f"failed: {type(error).__name__}", time.perf_counter() - begun)
 
-    def _tool_ended(self, run_id: UUID, error: BaseException | None = None) -> Charge | None:
-        found = self._open.pop(run_id, None)
+    def tool_ended(self, run_id: UUID, error: BaseException | None = None) -> Charge | Reservation | None:
+        """The charge, or what an interrupted tool has given back."""
+        found = self.open.pop(run_id, None)
         if found is None:
             return None
         held, begun = found
         if isinstance(error, GraphBubbleUp):
             held.release()  # interrupted: it runs again on resume, and is paid for then
-            return None
+            return held
         return held.settle(Usage(executions=1, seconds=time.perf_counter() - begun), "failed" if error else "")
 
-    def _admit_tool(self, serialized: dict[str, Any] | None, run_id: UUID) -> None:
+    def admit_tool(self, serialized: dict[str, Any] | None) -> Reservation | None:
         """Never waits: a tool is charged exactly what it reserves, so a busy budget is an exhausted one."""
         if self._elsewhere():
-            return
+            return None
         source = (serialized or {}).get("name") or "tool"
-        outcome = self._try(Request(executions=1, source=source))
+        outcome = self.try_reserve(Request(executions=1, source=source))
         if isinstance(outcome, Refusal):
             raise BudgetExceededError(outcome.dimension, outcome.spent, outcome.limit, source)
-        self._note(run_id, outcome)
+        return outcome
 
 
-class ForeignMeter(_Meter, BaseCallbackHandler):
+class ForeignMeter(Account, BaseCallbackHandler):
     """Admits and charges the calls of an agent that runs synchronously."""
 
     def recover(self) -> None:
         """Takes over what an earlier process charged before the agent was interrupted."""
-        if self._journal is not None:
-            self._journal.recover_once(self._ledger)
+        if self.journal is not None:
+            self.journal.recover_once(self.ledger)
 
     def on_chat_model_start(
         self, serialized: dict[str, Any], messages: list[list[BaseMessage]], *, run_id: UUID, **kwargs: Any
     ) -> None:
         """Admits a model call, waiting while others hold the budget."""
-        request = self._model_request(serialized, messages, kwargs)
+        request = self.model_request(serialized, messages, kwargs)
         while request is not None:
-            outcome = self._try(request)
+            outcome = self.try_reserve(request)
             if isinstance(outcome, Reservation):
-                self._note(run_id, outcome)
-                if self._journal is not None:
-                    self._journal.opened(outcome)
+                self._begin(run_id, outcome)
                 return
             time.sleep(POLL_SECONDS)
 
     def on_tool_start(self, serialized: dict[str, Any], input_str: str, *, run_id: UUID, **kwargs: Any) -> None:
         """Admits a tool call."""
-        self._admit_tool(serialized, run_id)
+        held = self.admit_tool(serialized)
+        if held is not None:
+            self._begin(run_id, held)
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
         """Settles a model call."""
-        self._write(self._model_ended(response, run_id))
+        self._write(self.model_ended(response, run_id))
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
         """Settles a model call that failed."""
-        self._write(self._model_failed(error, run_id))
+        self._write(self.model_failed(error, run_id))
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **_: Any) -> None:
         """Settles a tool call."""
-        self._write(self._tool_ended(run_id))
+        self._write(self.tool_ended(run_id))
 
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
         """Settles a tool call that failed, or gives back one that was interrupted."""
-        self._write(self._tool_ended(run_id, error))
+        self._write(self.tool_ended(run_id, error))
 
-    def _write(self, charge: Charge | None) -> None:
-        if charge is not None and self._journal is not None:
-            self._journal.closed(charge, self._ledger)
+    def _begin(self, run_id: UUID, held: Reservation) -> None:
+        """Writes a call down; one that cannot be is not made, and not charged."""
+        if self.journal is not None:
+            try:
+                self.journal.opened(held)
+            except BaseException:
+                held.release()
+                with contextlib.suppress(Exception):
+                    self.journal.withdrawn(held)
+                raise
+        self.note(run_id, held)
+
+    def _write(self, outcome: Charge | Reservation | None) -> None:
+        if self.journal is None or outcome is None:
+            return
+        if isinstance(outcome, Charge):
+            self.journal.closed(outcome, self.ledger)
+        else:
+            self.journal.withdrawn(outcome)
 
 
-class AsyncForeignMeter(_Meter, AsyncCallbackHandler):
+class AsyncForeignMeter(Account, AsyncCallbackHandler):
     """Admits and charges the calls of an agent that runs on an event loop.
 
-    LangChain tells of what runs in a thread, such as a sync tool, on a passing loop of that thread; a checkpointer
-    knows only the agent's own. What is told there is written as soon as that loop is free, and `flush` waits for it.
+    It heeds what it is told on that loop, and of a sync call which blocks it; `wrap_threads` has what runs in threads.
+    While the loop is blocked, a checkpointer cannot be reached: what is told then is written as soon as the loop is
+    free, and `flush` waits for it.
     """
 
     def __init__(self, ledger: Ledger, source: str = "agent") -> None:
         super().__init__(ledger, source)
-        self._home = asyncio.get_running_loop()
-        self._late: list[Future[None]] = []
+        self.home = asyncio.get_running_loop()
+        """The agent's loop."""
+        self.late: list[Future[None]] = []
+        """Entries that are being written on it."""
+        self.in_threads: set[UUID] = set()
+        """The calls that a `ThreadMeter` has admitted or refused."""
 
     async def recover(self) -> None:
         """Takes over what an earlier process charged before the agent was interrupted."""
-        if self._journal is not None:
-            await self._journal.arecover_once(self._ledger)
+        if self.journal is not None:
+            await self.journal.arecover_once(self.ledger)
 
     async def on_chat_model_start(
         self, serialized: dict[str, Any], messages: list[list[BaseMessage]], *, run_id: UUID, **kwargs: Any
     ) -> None:
         """Admits a model call, waiting while others hold the budget."""
-        request = self._model_request(serialized, messages, kwargs)
+        request = None if run_id in self.in_threads else self.model_request(serialized, messages, kwargs)
         while request is not None:
-            outcome = self._try(request)
+            outcome = self.try_reserve(request)
             if isinstance(outcome, Reservation):
-                self._note(run_id, outcome)
-                if self._journal is not None:
-                    await self._at_home(self._journal.aopened(outcome))
+                await self._begin(run_id, outcome)
                 return
             await asyncio.sleep(POLL_SECONDS)
 
     async def on_tool_start(self, serialized: dict[str, Any], input_str: str, *, run_id: UUID, **kwargs: Any) -> None:
         """Admits a tool call."""
-        self._admit_tool(serialized, run_id)
+        held = None if run_id in self.in_threads else self.admit_tool(serialized)
+        if held is not None:
+            await self._begin(run_id, held)
 
     async def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
         """Settles a model call."""
-        await self._write(self._model_ended(response, run_id))
+        await self._write(self.model_ended(response, run_id))
 
     async def on_llm_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
         """Settles a model call that failed."""
-        await self._write(self._model_failed(error, run_id))
+        await self._write(self.model_failed(error, run_id))
 
     async def on_tool_end(self, output: Any, *, run_id: UUID, **_: Any) -> None:
         """Settles a tool call."""
-        await self._write(self._tool_ended(run_id))
+        await self._write(self.tool_ended(run_id))
 
     async def on_tool_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
         """Settles a tool call that failed, or gives back one that was interrupted."""
-        await self._write(self._tool_ended(run_id, error))
+        await self._write(self.tool_ended(run_id, error))
 
-    async def _write(self, charge: Charge | None) -> None:
-        if charge is not None and self._journal is not None:
-            await self._at_home(self._journal.aclosed(charge, self._ledger))
+    async def _begin(self, run_id: UUID, held: Reservation) -> None:
+        """Writes a call down; one that cannot be is not made, and not charged."""
+        if self.journal is not None:
+            try:
+                await self._at_home(self.journal.aopened(held))
+            except BaseException:
+                held.release()
+                write_later(self.journal.awithdrawn(held))
+                raise
+        self.note(run_id, held)
+
+    async def _write(self, outcome: Charge | Reservation | None) -> None:
+        if self.journal is None or outcome is None:
+            return
+        if isinstance(outcome, Charge):
+            await self._at_home(self.journal.aclosed(outcome, self.ledger))
+        else:
+            await self._at_home(self.journal.awithdrawn(outcome))
 
     async def _at_home(self, writing: Coroutine[Any, Any, None]) -> None:
-        if asyncio.get_running_loop() is self._home:
+        if asyncio.get_running_loop() is self.home:
             await writing
         else:
-            self._late.append(asyncio.run_coroutine_threadsafe(writing, self._home))
+            self.late.append(asyncio.run_coroutine_threadsafe(writing, self.home))
 
     async def flush(self) -> None:
         """Waits until everything that was told is written."""
-        while self._late:
-            await asyncio.wrap_future(self._late.pop(0))
+        while self.late:
+            await asyncio.wrap_future(self.late.pop(0))
 
 
 def _parts(message: BaseMessage) -> tuple[Any, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import merge_configs, var_child_runnable_config
@@ -19,6 +20,7 @@ from tta_langgraph.episode import BudgetNode, Call, OutOfBudget, Steps
 from tta_langgraph.evidence import Evidence
 from tta_langgraph.graphs.wrap_inputs import Agent, final_text, input_kind
 from tta_langgraph.graphs.wrap_meter import AsyncForeignMeter, ForeignMeter
+from tta_langgraph.graphs.wrap_threads import ThreadMeter
 from tta_langgraph.nodes.reading import State, best_of, candidates_of, messages_of, question_of, settled
 from tta_langgraph.nodes.reflect import rounds_used
 from tta_langgraph.parsing import Normaliser, Parser, normal_text, read_reply, whole_reply
@@ -179,7 +181,10 @@ def _config(meter: ForeignMeter | AsyncForeignMeter | None) -> RunnableConfig | 
     on."""
     if meter is None:
         return None
-    return merge_configs(var_child_runnable_config.get(), {"callbacks": [meter]})
+    handlers: list[BaseCallbackHandler] = [meter]
+    if isinstance(meter, AsyncForeignMeter):
+        handlers.insert(0, ThreadMeter(meter))
+    return merge_configs(var_child_runnable_config.get(), {"callbacks": handlers})
 
 
 def second_note(best: Candidate) -> str:

@@ -2,8 +2,9 @@
 
 The journal lives in the graph's own checkpointer, as pending writes of the current root checkpoint under task ids of
 our own; LangGraph keeps such writes and applies only those of its own tasks. So it survives wherever the graph's
-state survives, and needs no further store. Entries are plain dictionaries: every serializer accepts them. Queries have
-one entry each, since what they cost is known before they begin.
+state survives, and needs no further store. Entries are plain dictionaries: every serializer accepts them. Queries and
+tool calls have one entry each, since what they cost is known before they begin; a second one takes back what did not
+begin.
 
 A call that is open in the journal and was never closed is charged in full on resume: nobody knows how far it came.
 Every invocation of the graph reads the journal before its first call, for another process may have worked on the thread
@@ -97,7 +98,7 @@ class Journal:
         """Writes down what will be charged whatever becomes of it, before it begins: a query is one execution."""
         _note_own(reservation)
         for place in self._places():
-            place._write(_certain(reservation), f"{reservation.id}:closed")
+            place._write(_certain(reservation), f"{reservation.id}:open")
 
     def recover(self, episode: str) -> list[Charge]:
         """The charges of an episode that other processes made and no stored state need know of."""
@@ -146,7 +147,7 @@ class Journal:
         """Twin of `certain`."""
         _note_own(reservation)
         for place in self._places():
-            await place._awrite(_certain(reservation), f"{reservation.id}:closed")
+            await place._awrite(_certain(reservation), f"{reservation.id}:open")
 
     async def arecover(self, episode: str) -> list[Charge]:
         """Twin of `recover`."""
@@ -246,7 +247,7 @@ def _open(reservation: Reservation) -> tuple[str, dict[str, Any]]:
 
 def _certain(reservation: Reservation) -> tuple[str, dict[str, Any]]:
     charge = Charge(id=reservation.id, usage=reservation.bound, source=reservation.request.source)
-    return _entry("closed", charge, reservation.ledger)
+    return _entry("open", charge, reservation.ledger)
 
 
 def _never_made(reservation: Reservation) -> Charge:

@@ -46,7 +46,7 @@ class SaverAccess:
         """
         home = self._home()
         if home is not None:
-            if home is _running_loop() or not _answers(home):
+            if home is _running_loop() or not answers(home):
                 raise Unreachable(f"the event loop of {self._name} is blocked by a sync call")
             return asyncio.run_coroutine_threadsafe(getattr(self.saver, f"a{method}")(*arguments), home).result()
         try:
@@ -79,9 +79,9 @@ class SaverAccess:
         if self._name not in _warned:
             _warned.add(self._name)
             _log.warning(
-                "a model call is not in the journal, because %s: if this process dies or is interrupted before the "
-                "next checkpoint, another one does not know what the call cost. Call the model with `await "
-                "model.ainvoke(...)` in async nodes, or make the node a plain function",
+                "a call is not in the journal, because %s: if this process dies or is interrupted before the next "
+                "checkpoint, another one does not know what the call cost. In async nodes, call models and nodes with "
+                "`await ...ainvoke(...)`, or make the node a plain function",
                 why,
             )
 
@@ -107,7 +107,7 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-def _answers(loop: asyncio.AbstractEventLoop) -> bool:
+def answers(loop: asyncio.AbstractEventLoop) -> bool:
     """Whether a loop gets to what other threads ask of it.
 
     It does not while an async node waits for threads by sync means, as `model.batch` does: to wait for it would be to

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import math
 import threading
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from tta_langgraph.budget import BudgetTracker, Charge, Usage
 from tta_langgraph.errors import BudgetError, BudgetExceededError
 from tta_langgraph.journal import Journal
+from tta_langgraph.journal_later import write_later
 from tta_langgraph.ledger import Ledger, Refusal, Request, Reservation
 from tta_langgraph.models.call_options import (
     MIN_COMPLETION,
@@ -39,8 +39,6 @@ from tta_langgraph.pool import SharedPool
 from tta_langgraph.scope import invocation_of, save_to_state
 
 __all__ = ["MIN_COMPLETION", "CallOptions", "MeteredCall", "call_options", "current_source"]
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False, slots=True)
@@ -169,7 +167,7 @@ class MeteredCall:
         except BaseException as error:
             reservation.release()
             if self.journal is not None:
-                _later(self.journal.awithdrawn(reservation))
+                write_later(self.journal.awithdrawn(reservation))
             if self.leases is not None:
                 await self.leases.agive_back(reservation, self.seconds_left)
             if isinstance(error, TimeoutError) and self.seconds_left <= 0:
@@ -289,7 +287,7 @@ class MeteredCall:
 
     def _note_later(self, reservation: Reservation) -> None:
         if self.journal is not None and reservation.id in self.ledger.charges:
-            _later(self._anote(reservation))
+            write_later(self._anote(reservation))
 
     def _succeed(self, reservation: Reservation, used: Consumed | None, seconds: float) -> Usage:
         if used is None:
@@ -385,27 +383,6 @@ class MeteredCall:
             return
         save_to_state(self.ledger, self.config, self.tracker)
         stream_charge(self.ledger, charge, self.config)
-
-
-_notes: set[asyncio.Task[None]] = set()
-"""Entries that are being written while nobody waits for them; an event loop keeps no hold of its tasks."""
-
-
-def _later(note: Coroutine[Any, Any, None]) -> None:
-    """Has an entry written of a call that was cancelled and does not wait for it."""
-    try:
-        task = asyncio.get_running_loop().create_task(note)
-    except RuntimeError:  # thrown out by `close()` after its loop has ended
-        note.close()
-        return
-    _notes.add(task)
-    task.add_done_callback(_noted)
-
-
-def _noted(task: asyncio.Task[None]) -> None:
-    _notes.discard(task)
-    if not task.cancelled() and (error := task.exception()) is not None:
-        _log.warning("what became of a cancelled call could not be written to the journal: %s", error)
 
 
 def _arrive(future: asyncio.Future[None]) -> None:
