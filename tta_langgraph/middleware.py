@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, Literal, NotRequired, TypeVar
 
@@ -17,15 +16,16 @@ from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.runtime import Runtime
 from langgraph.types import Command, Overwrite
 
-from tta_langgraph.budget import Budget, BudgetTracker, Dimension, Usage, merge_budget
+from tta_langgraph.budget import Budget, BudgetTracker, Dimension, merge_budget
 from tta_langgraph.decision import Policy
 from tta_langgraph.errors import BudgetError, BudgetExceededError
-from tta_langgraph.ledger import Ledger, Refusal, Request, Reservation
+from tta_langgraph.executions import HeldExecution
+from tta_langgraph.ledger import Refusal
 from tta_langgraph.middleware_answers import AnswerReview
 from tta_langgraph.middleware_request import BudgetedRequest
 from tta_langgraph.models.answer_cache import end_of, is_cut
 from tta_langgraph.models.call import CallOptions, call_options
-from tta_langgraph.scope import current_ledger, running_config, save_to_state
+from tta_langgraph.scope import current_ledger, running_config
 from tta_langgraph.shown_budget import budget_block
 from tta_langgraph.state import Candidate, Decision, merge_candidates, merge_decisions
 from tta_langgraph.verifiers import Verifier
@@ -207,49 +207,47 @@ class BudgetMiddleware(AgentMiddleware[BudgetAgentState, Any, Any]):
         held = _reserved(request)
         if isinstance(held, ToolMessage):
             return held
-        begun = time.perf_counter()
         try:
             with call_options(CallOptions(source=_name(request))):
                 result = handler(request)
         except GraphBubbleUp:
-            _release(held)  # interrupted: the resume runs the tool again, and pays for it then
+            _give_back(held)  # interrupted: the resume runs the tool again, and pays for it then
             raise
         except BudgetExceededError as out:
-            _settle(held, begun, note="failed")
+            _settle(held, "failed")
             self._raise_if_wanted(out, request.state)
             return _out_of_budget(request, out)
         except BaseException:
-            _settle(held, begun, note="failed")
+            _settle(held, "failed")
             raise
-        _settle(held, begun)
+        _settle(held)
         return result
 
     async def awrap_tool_call(
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[ToolResult]]
     ) -> ToolResult | ToolMessage:
         """Runs a tool as one execution of the budget, cancelled at the deadline."""
-        held = _reserved(request)
+        held = await _areserved(request)
         if isinstance(held, ToolMessage):
             return held
-        begun = time.perf_counter()
-        left = held.ledger.seconds_left() if held else float("inf")
+        left = held.reservation.ledger.seconds_left() if held else float("inf")
         try:
             with call_options(CallOptions(source=_name(request))):
                 async with asyncio.timeout(None if left == float("inf") else max(0.0, left)):
                     result = await handler(request)
         except GraphBubbleUp:
-            _release(held)
+            await _agive_back(held)
             raise
         except BudgetExceededError as out:
-            _settle(held, begun, note="failed")
+            _settle(held, "failed")
             self._raise_if_wanted(out, request.state)
             return _out_of_budget(request, out)
         except BaseException as error:
-            _settle(held, begun, note="failed")
-            if isinstance(error, TimeoutError) and held is not None and held.ledger.seconds_left() <= 0:
+            _settle(held, "failed")
+            if isinstance(error, TimeoutError) and held is not None and held.reservation.ledger.seconds_left() <= 0:
                 return _not_run(request, "was stopped at the deadline")
             raise
-        _settle(held, begun)
+        _settle(held)
         return result
 
     # -- final answers ------------------------------------------------------------------------------------
@@ -319,17 +317,34 @@ def _name(request: ToolCallRequest) -> str:
     return str(request.tool_call.get("name") or "tool")
 
 
-def _reserved(request: ToolCallRequest) -> Reservation | ToolMessage | None:
-    """The reservation of one execution, None outside of any budget, or the refusal as the tool's message."""
-    ledger: Ledger | None = current_ledger()
+def _reserved(request: ToolCallRequest) -> HeldExecution | ToolMessage | None:
+    """One execution, None outside of any budget, or the refusal as the tool's message."""
+    ledger = current_ledger()
     if ledger is None:
         return None
     if ledger.seconds_left() <= 0:
-        return _not_run(request, "was not run: the time is up")
-    outcome = ledger.try_reserve(Request(executions=1, source=_name(request)))
+        return _too_late(request)
+    return _held(request, HeldExecution.admit(ledger, _name(request)))
+
+
+async def _areserved(request: ToolCallRequest) -> HeldExecution | ToolMessage | None:
+    """Twin of `_reserved`."""
+    ledger = current_ledger()
+    if ledger is None:
+        return None
+    if ledger.seconds_left() <= 0:
+        return _too_late(request)
+    return _held(request, await HeldExecution.aadmit(ledger, _name(request)))
+
+
+def _held(request: ToolCallRequest, outcome: HeldExecution | Refusal) -> HeldExecution | ToolMessage:
     if isinstance(outcome, Refusal):
         return _not_run(request, f"was not run: the {outcome.dimension} budget is exhausted")
     return outcome
+
+
+def _too_late(request: ToolCallRequest) -> ToolMessage:
+    return _not_run(request, "was not run: the time is up")
 
 
 def _out_of_budget(request: ToolCallRequest, out: BudgetExceededError) -> ToolMessage:
@@ -342,15 +357,19 @@ def _not_run(request: ToolCallRequest, why: str) -> ToolMessage:
     return ToolMessage(text, tool_call_id=str(request.tool_call.get("id") or ""), name=_name(request), status="error")
 
 
-def _release(held: Reservation | None) -> None:
+def _give_back(held: HeldExecution | None) -> None:
     if held is not None:
-        held.release()
+        held.give_back()
 
 
-def _settle(held: Reservation | None, begun: float, note: str = "") -> None:
+async def _agive_back(held: HeldExecution | None) -> None:
     if held is not None:
-        held.settle(Usage(executions=1, seconds=time.perf_counter() - begun), note)
-        save_to_state(held.ledger)
+        await held.agive_back()
+
+
+def _settle(held: HeldExecution | None, note: str = "") -> None:
+    if held is not None:
+        held.settle(note)
 
 
 LAST_REQUEST = "The budget is used up. Give your final answer now, from what you know, in a few words."

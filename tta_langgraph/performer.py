@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 import math
-import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any
@@ -19,8 +17,8 @@ from langchain_core.outputs import ChatGeneration, LLMResult
 from tta_langgraph.budget import Usage
 from tta_langgraph.effects import Ask, Call, Completion, Effect, OutOfBudget, Run, Steps
 from tta_langgraph.errors import GraphError, ModelError, TTAError
-from tta_langgraph.journal import Journal
-from tta_langgraph.ledger import Ledger, Refusal, Request, Reservation
+from tta_langgraph.executions import HeldExecution
+from tta_langgraph.ledger import Ledger, Refusal
 from tta_langgraph.models.adapter import Adapter
 from tta_langgraph.models.call import CallOptions, call_options, current_source
 from tta_langgraph.models.counting import counter_for
@@ -28,7 +26,7 @@ from tta_langgraph.models.logprobs import logprob_stats
 from tta_langgraph.models.metered import BudgetedChatModel, budgeted
 from tta_langgraph.models.sync_loop import run_in_background
 from tta_langgraph.models.usage import written
-from tta_langgraph.scope import current_ledger, entered, running_config, save_to_state
+from tta_langgraph.scope import current_ledger, entered, running_config
 from tta_langgraph.sql.result import ExecutionResult
 
 
@@ -182,35 +180,18 @@ class Performer:
     # -- queries ------------------------------------------------------------------------------------------
 
     def _run(self, run: Run) -> ExecutionResult:
-        ledger, journal = self._account(run), Journal.of(running_config())
-        if journal is not None:
-            journal.recover_once(ledger)
-        with self._execution(ledger, run) as reservation:
-            if journal is not None:
-                journal.certain(reservation)
+        held = _admitted(HeldExecution.admit(self._account(run), run.source or current_source("execute")))
+        try:
             return run.database.execute(run.sql, timeout=self._timeout(run.timeout))
+        finally:
+            held.settle()
 
     async def _arun(self, run: Run) -> ExecutionResult:
-        ledger, journal = self._account(run), Journal.of(running_config())
-        if journal is not None:
-            await journal.arecover_once(ledger)
-        with self._execution(ledger, run) as reservation:
-            if journal is not None:
-                await journal.acertain(reservation)
-            return await run.database.aexecute(run.sql, timeout=self._timeout(run.timeout))
-
-    @contextlib.contextmanager
-    def _execution(self, ledger: Ledger, run: Run) -> Iterator[Reservation]:
-        """Admits and charges a query. It reserves exactly what it is charged, so it never has to wait for others."""
-        outcome = ledger.try_reserve(Request(executions=1, source=run.source or current_source("execute")))
-        if isinstance(outcome, Refusal):
-            raise OutOfBudget(outcome.dimension, outcome.spent, outcome.limit, outcome.source)
-        begun = time.perf_counter()
+        held = _admitted(await HeldExecution.aadmit(self._account(run), run.source or current_source("execute")))
         try:
-            yield outcome
+            return await run.database.aexecute(run.sql, timeout=self._timeout(run.timeout))
         finally:
-            outcome.settle(Usage(executions=1, seconds=time.perf_counter() - begun))
-            save_to_state(outcome.ledger)
+            held.settle()
 
     # -- functions ----------------------------------------------------------------------------------------
 
@@ -239,6 +220,12 @@ class Performer:
         if math.isinf(left):
             return wanted
         return max(0.001, left if wanted is None else min(wanted, left))
+
+
+def _admitted(outcome: HeldExecution | Refusal) -> HeldExecution:
+    if isinstance(outcome, Refusal):
+        raise OutOfBudget(outcome.dimension, outcome.spent, outcome.limit, outcome.source)
+    return outcome
 
 
 def _returned(update: Any) -> dict[str, Any]:

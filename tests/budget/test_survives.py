@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.postgres import postgres_url  # noqa: F401 - a fixture
-from tta_langgraph.testing import Reply, ScriptedServer
+from tta_langgraph.testing import LoggedRequest, Reply, ScriptedServer, ToolCall
 
 CHILD = Path(__file__).with_name("crash_child.py")
 STRICT = {**os.environ, "LANGGRAPH_STRICT_MSGPACK": "true", "PYTHONWARNINGS": "error::DeprecationWarning:tta_langgraph"}
@@ -132,3 +132,41 @@ def test_a_query_in_which_the_process_was_killed_is_charged_on_resume_and_so_are
     assert code == 0, out
     # Two of five went with the process, the second in the middle of it.
     assert json.loads(out) == ["3", 5, 5]
+
+
+def asks_for_queries(request: LoggedRequest) -> Reply:
+    """An agent that runs a query, then one that kills its process, then others, until it is told to stop."""
+    seen = [message["content"] for message in request.messages if message["role"] == "tool"]
+    if seen and "budget is exhausted" in str(seen[-1]):
+        return Reply("as many as I saw")
+    sql = "SELECT die()" if len(seen) == 1 else f"SELECT {len(seen)}"
+    return Reply(tool_calls=[ToolCall(name="query", arguments={"sql": sql})])
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "limit", "ran"),
+    [
+        ("middleware", "sync", 2, []),
+        ("middleware", "async", 2, []),
+        ("wrapped", "sync", 4, ["SELECT die()", "SELECT 2"]),
+        ("wrapped", "async", 2, []),
+    ],
+)
+def test_a_tools_query_in_which_the_process_was_killed_counts_before_the_next_one_is_run(
+    tmp_path: Path, kind: str, mode: str, limit: int, ran: list[str]
+) -> None:
+    with ScriptedServer(script=asks_for_queries) as server:
+
+        def run(stage: str) -> tuple[int, str, str]:
+            script, saved = CHILD.with_name("crash_tool_child.py"), tmp_path / "checkpoints.sqlite"
+            places = [server.base_url, str(saved), str(tmp_path / "data.sqlite")]
+            command = [sys.executable, str(script), *places, kind, mode, str(limit), stage]
+            found = subprocess.run(command, capture_output=True, text=True, env=STRICT, timeout=120, check=False)
+            return found.returncode, found.stdout, found.stderr
+
+        code, _, errors = run("start")
+        assert code == -signal.SIGKILL, errors
+        code, out, errors = run("resume")
+    assert code == 0, errors
+    # Two of them went with the process, the second in the middle of it.
+    assert json.loads(out.splitlines()[-1]) == {"ran": ran, "executions": limit}
