@@ -99,7 +99,7 @@ class Plan(Strategy):
         worked: list[tuple[SubQuestion, str]] = []
         if scope is None or not parts:
             return worked
-        left = scope.remaining.tokens - scope.ledger.budget.reserve.tokens
+        left = scope.ledger.left("tokens", final=False)
         open_ended = (self.max_tokens + self._prompt(opening)) * len(parts)
         total = self.tokens or (open_ended if left == float("inf") else int(left * self.share))
         # A later part's prompt repeats the earlier parts' answers, so the parts are given room for that.

@@ -119,7 +119,7 @@ def affordable(node: Strategy, messages: Sequence[BaseMessage], n: int, state: S
     scope = active_scope()
     if n <= 1 or scope is None:
         return 1
-    left = scope.remaining.tokens - scope.ledger.budget.reserve.tokens
+    left = scope.ledger.left("tokens", final=False)
     if left == math.inf:
         return n
     written = [c.usage.completion_tokens for c in candidates_of(state) if c.finish_reason == "stop"]

@@ -274,12 +274,25 @@ class BudgetTracker:
 
         A nested budget has at most what its parent has left.
         """
-        spent = self.spent
-        left = {name: max(0.0, limit - spent[name]) for name, limit in self.budget.limits.items()}
+        return self._left(reserved=False)
+
+    @property
+    def spendable(self) -> Remaining:
+        """`remaining` without the reserves: what calls that are not `final` may use.
+
+        Every budget holds its own reserve back, this one and those that it is nested in.
+        """
+        return self._left(reserved=True)
+
+    def _left(self, *, reserved: bool) -> Remaining:
+        spent, left = self.spent, dict(self.budget.limits)
+        for name, limit in left.items():
+            held = getattr(self.budget.reserve, name, 0) if reserved else 0
+            left[name] = limit - spent[name] - held
         if self.parent is not None:
-            above = self.parent.remaining
+            above = self.parent._left(reserved=reserved)
             left = {name: min(left.get(name, math.inf), getattr(above, name)) for name in DIMENSIONS}
-        return Remaining(**left)
+        return Remaining(**{name: max(0.0, value) for name, value in left.items()})
 
     @property
     def exhausted(self) -> Dimension | None:

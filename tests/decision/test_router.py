@@ -161,6 +161,16 @@ def test_what_a_scope_around_the_graph_has_left_bounds_the_decision(candidate: A
     assert [(d.action, d.tokens_left) for d in final["decisions"]] == [("stop", 4_000)]
 
 
+def test_what_a_scope_around_the_graph_holds_back_is_not_offered_either(candidate: Any) -> None:
+    rich = Policy(predictor=Stub(0.1, (forecast("resample(2)", 0.9, 950),)), actions=["resample(2)"], max_steps=1)
+    app = graph(candidate, rich, {"resample": "sample"})
+    own = Budget(tokens=50_000, seconds=900, reserve={"tokens": 40_000, "seconds": 60})
+    with budget_scope(Budget(tokens=1_000, seconds=900, reserve={"tokens": 100, "seconds": 600})):
+        [decision] = app.invoke({"question": "q", "budget": own})["decisions"]
+    assert (decision.action, decision.tokens_left) == ("stop", 900)
+    assert 0 < decision.seconds_left <= 300
+
+
 class Bare(TypedDict):
     question: str
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tta_langgraph import Budget, Decision
+from tta_langgraph import Budget, Decision, budget_scope
 from tta_langgraph.nodes import Sample
 from tta_langgraph.sql import Database
 from tta_langgraph.testing import LoggedRequest, Reply, ScriptedServer, scripted_chat_model
@@ -114,3 +114,13 @@ def test_a_second_request_of_an_episode_does_not_draw_the_first_ones_answers_aga
         state = {**state, **node.invoke(state)}
         node.invoke(state)
         assert [request.params["seed"] for request in server.log] == [7, 9]
+
+
+def test_what_a_budget_around_holds_back_is_not_drawn_on(server: ScriptedServer) -> None:
+    server.use(lambda _: Reply("four"))
+    node = Sample(model=scripted_chat_model(server), n=8, max_tokens=60)
+    with budget_scope(Budget(tokens=1_400, reserve=1_000)):
+        update = node.invoke({"question": "Count.", "budget": Budget(tokens=5_000)})
+    [request] = server.log
+    assert request.params["max_completion_tokens"] == 60, "no sample is cut short"
+    assert 1 < len(update["candidates"]) < 8

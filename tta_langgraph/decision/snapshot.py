@@ -27,9 +27,9 @@ class Snapshot:
     budget: Budget | None = None
     """The limits, or None."""
     tokens_left: float = math.inf
-    """Tokens left after the reserve."""
+    """Tokens left after the reserve, and after those of the budgets around."""
     seconds_left: float = math.inf
-    """Seconds left after the reserve."""
+    """Seconds left after the reserve, likewise."""
     calls_left: float = math.inf
     """Model calls left."""
     executions_left: float = math.inf
@@ -71,8 +71,7 @@ class Snapshot:
         found = context if context is not None else state.get("context")
         question = state.get("question")
         limits = tracker.budget.limits
-        left = None if not limits and tracker.parent is None else tracker.remaining
-        held = tracker.budget.reserve
+        left = None if not limits and tracker.parent is None else tracker.spendable
         usage = tracker.usage
         return cls(
             question=question if isinstance(question, str) else "",
@@ -80,8 +79,10 @@ class Snapshot:
             budget=tracker.budget,
             tokens_left=math.inf
             if left is None
-            else max(0.0, min(left.tokens, left.prompt_tokens + left.completion_tokens) - held.tokens),
-            seconds_left=math.inf if left is None else max(0.0, left.seconds - held.seconds),
+            else max(
+                0.0, min(left.tokens, left.prompt_tokens + left.completion_tokens - tracker.budget.reserve.tokens)
+            ),
+            seconds_left=math.inf if left is None else left.seconds,
             calls_left=math.inf if left is None else left.model_calls,
             executions_left=math.inf if left is None else left.executions,
             spent_tokens=float(usage.tokens),
