@@ -239,11 +239,20 @@ class BudgetTracker:
         cls, budget: Budget | Mapping[str, Any] | int | None, *, parent: BudgetTracker | None = None
     ) -> BudgetTracker:
         """Starts the clock of a new episode under `budget`."""
-        return cls(episode=new_id(), budget=Budget.coerce(budget), started=time.time(), parent=parent)
+        return cls(episode=new_id(), budget=Budget.coerce(budget), started=time.time(), parent=parent)._now_opened()
+
+    @property
+    def opened_now(self) -> bool:
+        """Whether it was opened in this invocation of the graph: a checkpoint keeps the fields only, and not this."""
+        return "_opened_now" in self.__dict__
+
+    def _now_opened(self) -> BudgetTracker:
+        self.__dict__["_opened_now"] = True
+        return self
 
     def nested(self, budget: Budget | Mapping[str, Any] | int) -> BudgetTracker:
         """Cuts a smaller budget for a sub-graph or a `Send` branch; its charges count here too."""
-        return replace(self.start(budget, parent=replace(self, cut=False)), cut=True)
+        return replace(self.start(budget, parent=replace(self, cut=False)), cut=True)._now_opened()
 
     @cached_property
     def usage(self) -> Usage:
@@ -376,7 +385,8 @@ def _entered(tracker: BudgetTracker) -> BudgetTracker:
             break
     if within == tuple(tracker.within) and not tracker.cut:
         return tracker
-    return replace(tracker, within=within, cut=False)
+    entered = replace(tracker, within=within, cut=False)
+    return entered._now_opened() if tracker.opened_now else entered
 
 
 def _ancestors(tracker: BudgetTracker) -> tuple[str, ...]:

@@ -10,12 +10,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from langchain_core.runnables import Runnable, RunnableConfig
+from langgraph.errors import GraphBubbleUp
 
 from tta_langgraph.budget import Budget, BudgetTracker, merge_budget
 from tta_langgraph.effects import Ask, Call, Completion, Effect, Effects, OutOfBudget, Run, Steps
+from tta_langgraph.journal_interrupt import anote_interrupt, note_interrupt
 from tta_langgraph.ledger import Ledger
 from tta_langgraph.performer import Performer
-from tta_langgraph.scope import current_ledger, entered, running_config, save_to_state, tracker_in_state
+from tta_langgraph.scope import current_ledger, entered, invocation_of, running_config, save_to_state, tracker_in_state
 from tta_langgraph.state_fields import state_fields
 from tta_langgraph.unlimited import note_unlimited
 
@@ -51,16 +53,24 @@ class BudgetNode(Runnable[Any, dict[str, Any]]):
         state = state_fields(input)
         ledger = _ledger_of(state, type(self).__name__)
         steps, performer = self.steps(state), Performer(ledger)
-        with entered(ledger):
-            return self._finish(ledger, performer.drive(steps))
+        try:
+            with entered(ledger):
+                return self._finish(ledger, performer.drive(steps))
+        except GraphBubbleUp:
+            note_interrupt(ledger, _at_work(ledger))
+            raise
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> dict[str, Any]:
         """Runs the node on a state without blocking the event loop."""
         state = state_fields(input)
         ledger = _ledger_of(state, type(self).__name__)
         steps, performer = self.steps(state), Performer(ledger)
-        with entered(ledger):
-            return self._finish(ledger, await performer.adrive(steps))
+        try:
+            with entered(ledger):
+                return self._finish(ledger, await performer.adrive(steps))
+        except GraphBubbleUp:
+            await anote_interrupt(ledger, _at_work(ledger))
+            raise
 
     def __call__(self, state: Any) -> dict[str, Any]:
         """Runs the node on a state, as a plain function would."""
@@ -73,6 +83,14 @@ class BudgetNode(Runnable[Any, dict[str, Any]]):
             return {**update, "budget": own}
         save_to_state(ledger)
         return update
+
+
+def _at_work(ledger: Ledger) -> Mapping[str, Any] | None:
+    """Notes that the node was at work until now; the running task's config."""
+    config = running_config()
+    if ledger.counts_activity:
+        ledger.touch(invocation_of(config))
+    return config
 
 
 def _ledger_of(state: Mapping[str, Any], node: str) -> Ledger:

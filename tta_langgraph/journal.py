@@ -19,14 +19,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 
-from tta_langgraph.budget import Charge, Usage
+from tta_langgraph.budget import Charge, Usage, new_id
 from tta_langgraph.enclosing import innermost, tasks_around
 from tta_langgraph.journal_past import CHANNEL, Past
 from tta_langgraph.journal_saver import SaverAccess, Unreachable, on_event_loop
@@ -100,12 +100,25 @@ class Journal:
         for place in self._places():
             place._write(_certain(reservation), f"{reservation.id}:open")
 
+    @property
+    def needs_this_loop(self) -> bool:
+        """Whether it cannot be written by sync means from here."""
+        return any(place._saver.is_on_this_loop() for place in self._places())
+
+    def seen(self, ledger: Ledger) -> None:
+        """Writes down until when this invocation was at work, which its task will not tell the state."""
+        for place in self._places():
+            place._write(_seen(ledger), f"{new_id()}:seen")
+
     def recover(self, episode: str) -> list[Charge]:
         """The charges of an episode that other processes made and no stored state need know of."""
+        return self._past(episode).charges
+
+    def _past(self, episode: str) -> Past:
         past = Past(episode, self.config)
         while (address := past.next) is not None:
             past.take(self._saver.call("get_tuple", address))
-        return past.charges
+        return past
 
     def recover_once(self, ledger: Ledger) -> None:
         """Takes over, before a ledger's first call in an invocation, what others charged; again if that fails.
@@ -121,7 +134,7 @@ class Journal:
         if not self._known(ledger) and ledger.recovering.acquire(blocking=not on_event_loop()):
             try:
                 if not self._known(ledger):
-                    self._take_over(self.recover(ledger.episode), ledger)
+                    self._take_over(self._past(ledger.episode), ledger)
             except Unreachable as why:
                 self._saver.warn(why)
             finally:
@@ -149,12 +162,20 @@ class Journal:
         for place in self._places():
             await place._awrite(_certain(reservation), f"{reservation.id}:open")
 
+    async def aseen(self, ledger: Ledger) -> None:
+        """Twin of `seen`."""
+        for place in self._places():
+            await place._awrite(_seen(ledger), f"{new_id()}:seen")
+
     async def arecover(self, episode: str) -> list[Charge]:
         """Twin of `recover`."""
+        return (await self._apast(episode)).charges
+
+    async def _apast(self, episode: str) -> Past:
         past = Past(episode, self.config)
         while (address := past.next) is not None:
             past.take(await self._saver.acall("get_tuple", address))
-        return past.charges
+        return past
 
     async def arecover_once(self, ledger: Ledger) -> None:
         """Twin of `recover_once`."""
@@ -169,7 +190,7 @@ class Journal:
                 continue
             try:
                 if not self._known(ledger):
-                    self._take_over(await self.arecover(ledger.episode), ledger)
+                    self._take_over(await self._apast(ledger.episode), ledger)
             except Unreachable as why:
                 self._saver.warn(why)
                 return
@@ -210,12 +231,15 @@ class Journal:
         address = self.config["configurable"]
         return (self.run if self.run is not None else address["checkpoint_id"]), address["thread_id"]
 
-    def _take_over(self, charges: Iterable[Charge], ledger: Ledger) -> None:
+    def _take_over(self, past: Past, ledger: Ledger) -> None:
         # Of the calls that this process opened it knows all: the charge, or that they are in flight or never began.
-        found = [charge for charge in charges if charge.id not in ledger.opened and charge.id not in ledger.charges]
+        found = [
+            charge for charge in past.charges if charge.id not in ledger.opened and charge.id not in ledger.charges
+        ]
         if found:
             _log.info("recovered %d charges of an interrupted run from its checkpoints", len(found))
         ledger.absorb(found)
+        ledger.absorb_activity(past.active)
         ledger.recovered[self._reader] = None
         while len(ledger.recovered) > _KEPT_READERS:
             del ledger.recovered[next(iter(ledger.recovered))]
@@ -255,5 +279,17 @@ def _never_made(reservation: Reservation) -> Charge:
 
 
 def _entry(state: str, charge: Charge, ledger: Ledger) -> tuple[str, dict[str, Any]]:
-    episodes = [each.episode for each in ledger.lineage]
-    return CHANNEL, {"state": state, "episodes": episodes, "charge": asdict(charge)}
+    return CHANNEL, {"state": state, **_account(ledger), "charge": asdict(charge)}
+
+
+def _seen(ledger: Ledger) -> tuple[str, dict[str, Any]]:
+    return CHANNEL, {"state": "seen", **_account(ledger)}
+
+
+def _account(ledger: Ledger) -> dict[str, Any]:
+    """Whose an entry is; of those on the active clock also when they were at work."""
+    account: dict[str, Any] = {"episodes": [each.episode for each in ledger.lineage]}
+    if ledger.counts_activity:
+        timed = [each for each in ledger.lineage if each.budget.clock == "active"]
+        account["active"] = {each.episode: each.activity() for each in timed}
+    return account

@@ -37,6 +37,8 @@ class Past:
         """Ids of the charges in the states seen so far; None while no state was of this episode."""
         self._found: dict[str, Charge] = {}
         self._closed: set[str] = set()
+        self.active: dict[str, tuple[float, float]] = {}
+        """When invocations were at work that the states need not know of, as in `BudgetTracker.active`."""
 
     @property
     def charges(self) -> list[Charge]:
@@ -81,6 +83,11 @@ class Past:
         here: set[str] = set()
         for _, channel, entry in saved.pending_writes or ():
             if channel != CHANNEL or self._episode not in entry["episodes"]:
+                continue
+            for invocation, (begin, end) in entry.get("active", {}).get(self._episode, {}).items():
+                known = self.active.get(invocation, (begin, end))
+                self.active[invocation] = (min(begin, known[0]), max(end, known[1]))
+            if entry["state"] == "seen":
                 continue
             fields = dict(entry["charge"])
             charge = Charge(**{**fields, "usage": Usage(**fields["usage"])})

@@ -46,7 +46,7 @@ class SaverAccess:
         """
         home = self._home()
         if home is not None:
-            if home is _running_loop() or not answers(home):
+            if self.is_on_this_loop() or not answers(home):
                 raise Unreachable(f"the event loop of {self._name} is blocked by a sync call")
             return asyncio.run_coroutine_threadsafe(getattr(self.saver, f"a{method}")(*arguments), home).result()
         try:
@@ -73,6 +73,11 @@ class SaverAccess:
             return await in_thread(partial(getattr(self.saver, method), *arguments))
         except NotImplementedError as error:
             raise Unreachable(f"{self._name} does not implement {method}") from error
+
+    def is_on_this_loop(self) -> bool:
+        """Whether a sync call made here would block the event loop that it needs."""
+        home = self._home()
+        return home is not None and home is _running_loop()
 
     def warn(self, why: Unreachable) -> None:
         """Says once per kind of checkpointer what cannot be written down."""

@@ -282,13 +282,24 @@ class Ledger:
         with _lock:
             return dict(self._active)
 
+    def absorb_activity(self, active: Mapping[str, tuple[float, float]]) -> None:
+        """Adds when invocations in other processes were at work."""
+        with _lock:
+            for invocation, (begin, end) in active.items():
+                known = self._active.get(invocation, (begin, end))
+                self._active[invocation] = (min(begin, known[0]), max(end, known[1]))
+
     def touch(self, invocation: str) -> None:
-        """Notes that an invocation of the graph is at work; the active clock counts between touches."""
+        """Notes that an invocation of the graph is at work; the active clock counts between touches.
+
+        The invocation in which the budget was set is at work from that moment on. A later one is not: where nothing is
+        known of the first, it was interrupted before it used the budget, or worked in another process.
+        """
         with _lock:
             for ledger in self.lineage:
                 at = ledger._time()
                 begin, _ = ledger._active.get(invocation, (at, at))
-                if not ledger._active:
+                if not ledger._active and ledger.tracker_at_start.opened_now:
                     begin = min(begin, ledger.tracker_at_start.started)
                 ledger._active[invocation] = (begin, at)
                 ledger._active_key = invocation

@@ -6,6 +6,7 @@ threads meet in the same ledger, whatever copy of the state they hold.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
@@ -15,9 +16,12 @@ from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from tta_langgraph.budget import Budget, BudgetTracker, Remaining
+from langgraph.errors import GraphBubbleUp
+
+from tta_langgraph.budget import Budget, BudgetTracker, Remaining, new_id
 from tta_langgraph.enclosing import CHANNEL, Enclosing, in_send, in_state, innermost, note_task, tasks_around
 from tta_langgraph.enclosing import running_config as running_config
+from tta_langgraph.journal_interrupt import anote_interrupt, note_interrupt
 from tta_langgraph.ledger import Ledger
 from tta_langgraph.outbox import Outbox
 
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 KEPT_EPISODES = 4096
 """Ledgers kept in memory; beyond it the longest unused idle one is dropped (its charges are in the graph's state)."""
 
+_PROCESS = new_id()[:8]
 _active: ContextVar[Scope | None] = ContextVar("tta_budget_scope", default=None)
 _lock = threading.Lock()
 _ledgers: OrderedDict[str, Ledger] = OrderedDict()
@@ -104,9 +109,15 @@ class budget_scope:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        ledger, config = self._leave()
+        if isinstance(error, GraphBubbleUp):
+            note_interrupt(ledger, config)
+
+    def _leave(self) -> tuple[Ledger, Mapping[str, Any] | None]:
         scope, config = self._opened.pop()
         _close(scope)
         save_to_state(scope.ledger, config)
+        return scope.ledger, config
 
     async def __aenter__(self) -> Scope:
         return self.__enter__()
@@ -114,7 +125,9 @@ class budget_scope:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.__exit__(kind, error, trace)
+        ledger, config = self._leave()
+        if isinstance(error, GraphBubbleUp):
+            await anote_interrupt(ledger, config)
 
 
 class entered:
@@ -345,9 +358,12 @@ def _written(writes: Iterable[tuple[str, Any]], episode: str) -> BudgetTracker |
 
 
 def invocation_of(config: Mapping[str, Any] | None) -> str:
-    """An id of the current invocation of the root graph: it changes when an interrupted graph is resumed."""
+    """An id of the current invocation of the root graph: it changes when an interrupted graph is resumed.
+
+    Another process has others, also one that was forked, where objects have the same addresses.
+    """
     control = _control(config)
-    return f"{id(control):x}" if control is not None else "direct"
+    return f"{_PROCESS}-{os.getpid():x}-{id(control):x}" if control is not None else "direct"
 
 
 def _control(config: Mapping[str, Any] | None) -> object | None:
