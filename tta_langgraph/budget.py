@@ -239,20 +239,18 @@ class BudgetTracker:
         cls, budget: Budget | Mapping[str, Any] | int | None, *, parent: BudgetTracker | None = None
     ) -> BudgetTracker:
         """Starts the clock of a new episode under `budget`."""
-        return cls(episode=new_id(), budget=Budget.coerce(budget), started=time.time(), parent=parent)._now_opened()
+        tracker = cls(episode=new_id(), budget=Budget.coerce(budget), started=time.time(), parent=parent)
+        tracker.__dict__["_opened_now"] = True
+        return tracker
 
     @property
     def opened_now(self) -> bool:
         """Whether it was opened in this invocation of the graph: a checkpoint keeps the fields only, and not this."""
         return "_opened_now" in self.__dict__
 
-    def _now_opened(self) -> BudgetTracker:
-        self.__dict__["_opened_now"] = True
-        return self
-
     def nested(self, budget: Budget | Mapping[str, Any] | int) -> BudgetTracker:
         """Cuts a smaller budget for a sub-graph or a `Send` branch; its charges count here too."""
-        return replace(self.start(budget, parent=replace(self, cut=False)), cut=True)._now_opened()
+        return _replaced(self.start(budget, parent=replace(self, cut=False)), cut=True)
 
     @cached_property
     def usage(self) -> Usage:
@@ -385,8 +383,15 @@ def _entered(tracker: BudgetTracker) -> BudgetTracker:
             break
     if within == tuple(tracker.within) and not tracker.cut:
         return tracker
-    entered = replace(tracker, within=within, cut=False)
-    return entered._now_opened() if tracker.opened_now else entered
+    return _replaced(tracker, within=within, cut=False)
+
+
+def _replaced(tracker: BudgetTracker, **changes: Any) -> BudgetTracker:
+    """`replace` that keeps what is no field."""
+    changed = replace(tracker, **changes)
+    if tracker.opened_now:
+        changed.__dict__["_opened_now"] = True
+    return changed
 
 
 def _ancestors(tracker: BudgetTracker) -> tuple[str, ...]:
