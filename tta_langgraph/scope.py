@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from langgraph.errors import GraphBubbleUp
 
 from tta_langgraph.budget import Budget, BudgetTracker, Remaining, new_id
+from tta_langgraph.charge_write import ChargeWrite, task_writes
 from tta_langgraph.enclosing import CHANNEL, Enclosing, in_send, in_state, innermost, note_task, tasks_around
 from tta_langgraph.enclosing import running_config as running_config
 from tta_langgraph.journal_interrupt import anote_interrupt, note_interrupt
@@ -321,8 +322,8 @@ def _send(ledger: Ledger, config: Mapping[str, Any], known: BudgetTracker | None
             return
         own = ledger.of_episode(known.episode)
     send = config["configurable"]["__pregel_send"]
-    writes = getattr(send, "__self__", None)
-    if isinstance(writes, (deque, list)):
+    writes = task_writes(config)
+    if writes is not None:
         written = _written(writes, known.episode)
     else:
         known, written = tracker_in_state(config, fresh=True) or known, None
@@ -342,7 +343,7 @@ def _send(ledger: Ledger, config: Mapping[str, Any], known: BudgetTracker | None
             active=active,
             report=True,
         )
-        send([(CHANNEL, update)])
+        send([(CHANNEL, update) if writes is None else ChargeWrite(update, writes)])
 
 
 def _written(writes: Iterable[tuple[str, Any]], episode: str) -> BudgetTracker | None:
