@@ -35,7 +35,7 @@ class Opening(OpenEpisode):
         model = budgeted(self.first.model)
         # A call of its own: a server or engine that counts must not hold the event loop up.
         count = yield Call(function=count_prompt, args=(model.inner, messages), source="open")
-        limits = update.get("budget") or _limits_of(state.get("budget"))
+        limits = _limits_of(update.get("budget") or state.get("budget"))
         self._check(limits, count.bound, model)
         update["context"] = {
             "prompt_tokens": float(count.count),

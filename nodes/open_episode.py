@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from langgraph.types import Overwrite
@@ -45,18 +45,21 @@ class OpenEpisode(BudgetNode):
         update: dict[str, Any] = {"answer": None, "best": None, "result": None, "stop_reason": ""}
         # Their reducers only add.
         update |= {channel: Overwrite([]) for channel in ("candidates", "decisions") if state.get(channel)}
-        fresh = _fresh_budget(state.get("budget"), self._default())
-        return update if fresh is None else {**update, "budget": fresh}
+        account = _account(state.get("budget"), self._default())
+        return update if account is None else {**update, "budget": account}
 
     def _default(self) -> Budget | None:
         return None if self.budget is None else Budget.coerce(self.budget)
 
 
-def _fresh_budget(given: Any, default: Budget | None) -> Budget | None:
-    """The budget to start an episode with; None to go on with the one in the state."""
+def _account(given: Any, default: Budget | None) -> BudgetTracker | None:
+    """The account of this question, marked as in use; None if there is none, or it is that of the graph around."""
     if not isinstance(given, BudgetTracker) or not given.episode:
-        return default
+        return None if default is None else replace(BudgetTracker.start(default), opened=True)
     metadata = (running_config() or {}).get("metadata", {})
-    nested = "|" in str(metadata.get("langgraph_checkpoint_ns", ""))
-    # Charges were made for a question before this one on the same thread, or by the graph that this one is a part of.
-    return default or given.budget if given.charges and not nested else None
+    if "|" in str(metadata.get("langgraph_checkpoint_ns", "")):
+        return None  # charges were made by the graph that this one is a part of
+    if not given.charges and not given.opened:
+        return replace(given, opened=True)
+    # The account of a question before this one on the same thread, which may have failed before it was charged.
+    return replace(BudgetTracker.start(default or given.budget, after=given), opened=True)

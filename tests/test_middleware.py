@@ -18,9 +18,18 @@ from langchain.agents.middleware import (
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import StructuredTool, tool
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
 
-from tta_langgraph import Budget, BudgetError, BudgetExceededError, BudgetMiddleware, Policy, budgeted
+from tta_langgraph import (
+    Budget,
+    BudgetError,
+    BudgetExceededError,
+    BudgetMiddleware,
+    EpisodeState,
+    Policy,
+    budgeted,
+)
 from tta_langgraph.testing import LoggedRequest, Reply, ScriptedServer, ToolCall, scripted_chat_model
 
 ASK = {"messages": [HumanMessage("What is 2 + 3, doubled?")]}
@@ -388,6 +397,24 @@ def test_streaming_shows_the_decisions(server: ScriptedServer) -> None:
     events = list(agent.stream(ASK, stream_mode="custom"))
     assert [event["action"] for event in events if event["type"] == "decision"] == ["reflect", "stop"]
     json.dumps(events)
+
+
+def test_a_node_that_hands_over_all_that_an_agent_returns_keeps_its_graphs_own_budget(server: ScriptedServer) -> None:
+    class State(EpisodeState, MessagesState):
+        pass
+
+    server.use(["first", "second", "third"])
+    model = budgeted(scripted_chat_model(server))
+    agent = create_agent(model, [], middleware=[BudgetMiddleware(Budget(tokens=5_000))])
+    builder = StateGraph(State)
+    builder.add_node("before", lambda _: {"answer": model.invoke("before").text})
+    builder.add_node("agent", lambda state: agent.invoke({"messages": state["messages"]}))
+    builder.add_node("after", lambda _: {"answer": model.invoke("after").text})
+    builder.add_edge(START, "before").add_edge("before", "agent").add_edge("agent", "after")
+    state = builder.compile().invoke({"messages": [HumanMessage("Hello.")], "budget": Budget(tokens=500)})
+    assert state["budget"].budget.tokens == 500
+    assert state["budget"].usage.model_calls == server.requests == 3
+    assert state["budget"].usage.tokens == server.total
 
 
 def test_an_unknown_exit_behavior_is_refused() -> None:

@@ -227,6 +227,8 @@ class BudgetTracker:
     """Episodes of the graphs in whose nodes this one runs; whatever it charges counts in them too."""
     cut: bool = False
     """Just cut from its parent, and given to no graph yet."""
+    opened: bool = False
+    """A question was asked on this account; the next one on the same thread has another."""
     report: bool = False
     """Only what a node adds to the state of this very episode; it begins no episode in another's state."""
 
@@ -236,10 +238,22 @@ class BudgetTracker:
 
     @classmethod
     def start(
-        cls, budget: Budget | Mapping[str, Any] | int | None, *, parent: BudgetTracker | None = None
+        cls,
+        budget: Budget | Mapping[str, Any] | int | None,
+        *,
+        parent: BudgetTracker | None = None,
+        after: BudgetTracker | None = None,
     ) -> BudgetTracker:
-        """Starts the clock of a new episode under `budget`."""
-        tracker = cls(episode=new_id(), budget=Budget.coerce(budget), started=time.time(), parent=parent)
+        """Starts the clock of a new episode under `budget`.
+
+        Args:
+            budget: its limits.
+            parent: the tracker that it is cut from.
+            after: the tracker whose place it takes in a graph's state. Of two the newer one stays there, so it is made
+                the newer one, also if the other was started on a machine whose clock is ahead.
+        """
+        started = time.time() if after is None else max(time.time(), math.nextafter(after.started, math.inf))
+        tracker = cls(episode=new_id(), budget=Budget.coerce(budget), started=started, parent=parent)
         tracker.__dict__["_opened_now"] = True
         return tracker
 
@@ -368,6 +382,7 @@ def merge_budget(left: BudgetTracker | None, right: Any) -> BudgetTracker:
         active=active,
         parent=left.parent,
         within=left.within,
+        opened=left.opened or (right.opened and right.episode == left.episode),
     )
 
 

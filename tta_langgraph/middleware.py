@@ -129,10 +129,10 @@ class BudgetMiddleware(AgentMiddleware[BudgetAgentState, Any, Any]):
             opened = BudgetTracker.start(self.budget)
         elif (given.charges or given.episode == state.get("last_episode")) and not _inside_another_graph():
             # The thread's previous question: its account is closed, also if it failed before anything was charged.
-            opened = BudgetTracker.start(self.budget if self.budget.limits else given.budget)
+            opened = BudgetTracker.start(self.budget if self.budget.limits else given.budget, after=given)
         if opened is not None:
-            update["budget"] = Overwrite(opened)  # as a tracker, for its id; the reducer would keep the old one
-            given = opened
+            # As a tracker, for its id; by the reducer, which notes the graphs in whose nodes this one runs.
+            update["budget"] = given = opened
         update["last_episode"] = given.episode if given is not None else ""
         return update
 

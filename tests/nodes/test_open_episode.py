@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
+import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
+from langgraph.types import Overwrite, interrupt
 
 from tta_langgraph import Budget, EpisodeState, Policy, add_budget_router
+from tta_langgraph.checkpoints import checkpoint_serializer
 from tta_langgraph.nodes import Generate, OpenEpisode
 from tta_langgraph.testing import ScriptedServer, scripted_chat_model
 
@@ -51,6 +56,37 @@ def test_without_limits_of_its_own_a_question_has_those_of_the_last(server: Scri
     second = graph.invoke({"question": "3 + 3?"}, THREAD)
     assert second["budget"].budget.tokens == 40
     assert second["budget"].usage.model_calls == 1
+
+
+@pytest.mark.parametrize("how", ["fails", "waits for a human"])
+def test_a_question_that_came_to_nothing_before_its_first_call_leaves_its_clock_to_nobody(
+    server: ScriptedServer, how: str
+) -> None:
+    server.use(["six"])
+    trouble = [ValueError("the database is down")]
+
+    def look_up(_: EpisodeState) -> dict[str, Any]:
+        if trouble:
+            error = trouble.pop()
+            if how == "fails":
+                raise error
+            interrupt("which customer?")
+        return {}
+
+    builder = StateGraph(EpisodeState)
+    builder.add_node("open", OpenEpisode(budget=Budget(tokens=500, seconds=60)))
+    builder.add_node("look_up", look_up)
+    builder.add_node("generate", Generate(model=scripted_chat_model(server)))
+    builder.add_edge(START, "open").add_edge("open", "look_up").add_edge("look_up", "generate")
+    graph = builder.compile(checkpointer=InMemorySaver(serde=checkpoint_serializer()))
+    with pytest.raises(ValueError) if how == "fails" else nullcontext():
+        graph.invoke({"question": "2 + 2?"}, THREAD)
+    first = graph.get_state(THREAD).values["budget"]
+    # Asked on a machine whose clock is ahead of this one's.
+    graph.update_state(THREAD, {"budget": Overwrite(replace(first, started=first.started + 30))}, as_node="open")
+    second = graph.invoke({"question": "3 + 3?"}, THREAD)
+    assert second["answer"] == "six"
+    assert second["budget"].episode != first.episode
 
 
 def test_as_the_first_node_of_an_inner_graph_it_leaves_the_account_of_the_outer_one_alone(
