@@ -8,6 +8,7 @@ import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import tool
 
+from tta_langgraph import Budget, budget_scope, budgeted
 from tta_langgraph.errors import ModelError
 from tta_langgraph.testing import Reply, ScriptedServer, ToolCall, count_tokens, scripted_chat_model
 
@@ -87,6 +88,16 @@ async def test_a_stream_left_in_the_middle_is_seen_as_a_disconnect() -> None:
         await stream.aclose()
         await asyncio.to_thread(server.wait_for, lambda s: s.disconnects == 1)
     assert 0 < server.completion_tokens < 400
+
+
+async def test_one_model_serves_async_calls_and_sync_streams_that_have_a_deadline() -> None:
+    with ScriptedServer(lambda _: "four") as server:
+        model = budgeted(scripted_chat_model(server))
+        with budget_scope(Budget(seconds=60)) as scope:
+            assert (await model.ainvoke("2 + 2?")).text == "four"
+            chunks = await asyncio.to_thread(lambda: list(model.stream("2 + 2?")))
+        assert "".join(chunk.text for chunk in chunks) == "four"
+        assert scope.tracker.usage.tokens == server.total
 
 
 def test_retries_are_requests_of_their_own() -> None:

@@ -62,6 +62,11 @@ def scripted_chat_model(server: ScriptedServer, *, counts: bool = True, **option
             sent = convert_to_openai_messages(list(messages))
             return count_prompt_tokens(sent, [convert_to_openai_tool(tool) for tool in tools or ()])
 
+    class OwnClient(DefaultAsyncHttpxClient):
+        """One that can be made again, so that the model serves sync calls with a deadline and async ones alike."""
+
+        is_ours = True
+
     defaults: dict[str, Any] = {
         "model": server.model,
         "base_url": server.base_url,
@@ -69,7 +74,7 @@ def scripted_chat_model(server: ScriptedServer, *, counts: bool = True, **option
         "max_retries": 0,
         # LangChain's own is shared by address, and a port that a later test gets again would revive connections that
         # belong to an event loop which has ended.
-        "http_async_client": DefaultAsyncHttpxClient(),
+        "http_async_client": OwnClient(),
     }
     if not counts:
         return ChatOpenAI(**(defaults | options))
