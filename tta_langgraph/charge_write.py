@@ -49,6 +49,8 @@ def task_writes(config: Mapping[str, Any]) -> deque[Any] | None:
 
     Its `send` may be guarded, as in a node with a timeout; LangGraph's means to read the state always has them.
     """
-    read = config["configurable"]["__pregel_read"]
-    writes = getattr((getattr(read, "args", None) or (None,))[-1], "writes", None)
+    try:
+        writes = config["configurable"]["__pregel_read"].args[-1].writes
+    except (AttributeError, IndexError):
+        return None
     return writes if isinstance(writes, deque) else None

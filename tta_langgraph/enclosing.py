@@ -1,9 +1,11 @@
 """The LangGraph tasks around the running one: the node that calls an inner graph, and the nodes around that.
 
-LangGraph gives an inner graph's tasks a config of their own, in which nothing leads back to the task that called the
-graph. But whatever the graph does before its first task, it does in the context of its caller; a `budget` channel
-makes its empty tracker there, new or resumed, and so that is the moment at which the caller is noted. A context
-variable carries it into the tasks.
+LangGraph gives an inner graph's tasks a config of their own. What leads back to the task that called the graph is the
+means to call further tasks: it belongs to the loop that runs the graph, and that has its caller's config.
+
+Where a graph is called with a thread of its own, not even its loop knows of its caller. But whatever the graph does
+before its first task, it does in the context of its caller; a `budget` channel makes its empty tracker there, new or
+resumed, and so that is the moment at which the caller is noted. A context variable carries it into the tasks.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from langchain_core.runnables.config import var_child_runnable_config
@@ -48,18 +51,41 @@ def note_task() -> None:
     config = running_config()
     if config is None:
         return
-    task = config["configurable"].get("__pregel_task_id", "")
     noted = innermost.get()
+    task = config["configurable"].get("__pregel_task_id", "")
     if noted is None or noted.task != task:
-        innermost.set(Enclosing(task, config, noted))
+        innermost.set(Enclosing(task, config, _around(config, noted)))
 
 
 def tasks_around(config: Mapping[str, Any] | None) -> Enclosing | None:
-    """The nearest noted task around the task of this config."""
+    """The nearest task around the task of this config; None if that is in the outermost graph."""
     noted = innermost.get()
-    if noted is not None and config is not None and noted.task == config["configurable"].get("__pregel_task_id", ""):
-        return noted.outer
-    return noted
+    if config is None or (noted is None and "|" not in config["configurable"].get("checkpoint_ns", "")):
+        return noted
+    return _around(config, noted)
+
+
+def _around(config: Mapping[str, Any], noted: Enclosing | None) -> Enclosing | None:
+    configurable = config["configurable"]
+    if noted is not None and noted.task == configurable.get("__pregel_task_id", ""):
+        noted = noted.outer
+    caller = _caller_of(configurable) if "|" in configurable.get("checkpoint_ns", "") else None
+    if caller is None:
+        return noted
+    task = caller["configurable"].get("__pregel_task_id", "")
+    # The noted one has the caller's config itself, into which an inner graph's output is written; this is a copy.
+    return noted if noted is not None and noted.task == task else Enclosing(task, caller, _around(caller, noted))
+
+
+def _caller_of(configurable: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The config of the task that called the graph of this one; None if it cannot be told."""
+    call = configurable.get("__pregel_call")
+    for cell in getattr(call, "__closure__", None) or ():  # guarded, in a node with a timeout
+        if isinstance(cell.cell_contents, partial):
+            call = cell.cell_contents
+    loop = getattr(getattr(call, "keywords", {}).get("schedule_task"), "__self__", None)
+    config: Mapping[str, Any] | None = getattr(loop, "config", None)
+    return config if config is not None and "__pregel_read" in config.get("configurable", {}) else None
 
 
 def trackers_around(config: Mapping[str, Any] | None) -> Iterator[Any]:
@@ -87,4 +113,4 @@ def in_send(config: Mapping[str, Any]) -> Any:
         return None
     sends = config["configurable"]["__pregel_read"]("__pregel_tasks", False) or ()
     given = sends[path[1]].arg if path[1] < len(sends) else None
-    return given.get(CHANNEL) if isinstance(given, Mapping) else None
+    return given.get(CHANNEL) if isinstance(given, Mapping) else getattr(given, CHANNEL, None)

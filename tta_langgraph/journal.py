@@ -27,7 +27,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 
 from tta_langgraph.budget import Charge, Usage, new_id
-from tta_langgraph.enclosing import innermost, tasks_around
+from tta_langgraph.enclosing import tasks_around
 from tta_langgraph.journal_past import CHANNEL, Past
 from tta_langgraph.journal_saver import SaverAccess, Unreachable, on_event_loop
 from tta_langgraph.ledger import Ledger, Reservation
@@ -57,7 +57,7 @@ class Journal:
     def of(cls, config: Mapping[str, Any] | None) -> Journal | None:
         """The journal of the running graph and those around it; None where nothing outlives the process."""
         journal = cls._of_graph(config)
-        task = tasks_around(config) if innermost.get() is not None else None
+        task = tasks_around(config)
         while task is not None:
             outer = cls._of_graph(task.config)
             if outer is not None and (journal is None or not journal._covers(outer)):

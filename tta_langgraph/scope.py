@@ -20,7 +20,7 @@ from langgraph.errors import GraphBubbleUp
 
 from tta_langgraph.budget import Budget, BudgetTracker, Remaining, new_id
 from tta_langgraph.charge_write import ChargeWrite, task_writes
-from tta_langgraph.enclosing import CHANNEL, Enclosing, in_send, in_state, innermost, note_task, tasks_around
+from tta_langgraph.enclosing import CHANNEL, Enclosing, in_send, in_state, note_task, tasks_around
 from tta_langgraph.enclosing import running_config as running_config
 from tta_langgraph.journal_interrupt import anote_interrupt, note_interrupt
 from tta_langgraph.ledger import Ledger
@@ -70,7 +70,7 @@ class budget_scope:
 
     Args:
         budget: a `Budget`, a mapping of its fields, a number of tokens, or the `BudgetTracker` of a graph's state
-            (in a node of your own, around a sub-graph that has no `budget` key).
+            (in a node of your own, around a graph that has no `budget` key and is called with a thread of its own).
         pools: budgets shared with other processes, drawn on by every call inside.
 
     Example:
@@ -195,10 +195,10 @@ def tracker_in_state(config: Mapping[str, Any] | None, *, fresh: bool = False) -
 def current_ledger(tracker: BudgetTracker | None = None) -> Ledger | None:
     """The ledger that a call made here draws on, or None outside of any budget.
 
-    Looked for in this order: the given tracker or the running graph's state, the innermost open scope, and, in a
-    sub-graph that has no `budget` key, the ledger of the nearest graph around it that has used one in this run. The
-    open scopes and the graphs in whose nodes this one runs are around it, as they are at this moment; a part of the
-    budget in the input of a `Send` is inside it.
+    Looked for in this order: the given tracker or the running graph's state, the innermost open scope, the states of
+    the graphs in whose nodes this one runs, and, where those cannot be told, the ledger of the nearest graph around it
+    that has used one in this run. The open scopes and the graphs in whose nodes this one runs are around it, as they
+    are at this moment; a part of the budget in the input of a `Send` is inside it.
 
     Args:
         tracker: draw on this one.
@@ -235,7 +235,7 @@ def with_surroundings(tracker: BudgetTracker | None) -> BudgetTracker | None:
 
 
 def _found(tracker: BudgetTracker | None, config: Mapping[str, Any] | None) -> Ledger | None:
-    around = _around(tasks_around(config) if innermost.get() is not None else None)
+    around = _around(tasks_around(config))
     if tracker is not None and tracker.episode:
         return ledger_for(tracker, around)
     noted = _ledger_of_run(config)
@@ -251,7 +251,9 @@ def _around(task: Enclosing | None) -> Ledger | None:
         return scope.ledger if scope else None
     # A scope that was opened inside the task has its graph's ledger in its lineage; any other is around the graph.
     around, tracker = _around(task.outer), tracker_in_state(task.config)
-    return around if tracker is None else ledger_for(tracker, around)
+    ledger = around if tracker is None else ledger_for(tracker, around)
+    part = in_send(task.config)
+    return ledger_for(part, ledger) if isinstance(part, BudgetTracker) and part.episode else ledger
 
 
 def ledger_for(tracker: BudgetTracker, parent: Ledger | None = None) -> Ledger:
@@ -306,7 +308,7 @@ def save_to_state(ledger: Ledger, config: Mapping[str, Any] | None = None, known
     if ledger.counts_activity:
         ledger.touch(invocation_of(config))
     _send(ledger, config, known or tracker_in_state(config))
-    task = tasks_around(config) if innermost.get() is not None else None
+    task = tasks_around(config)
     while task is not None:
         Outbox.put_into(task.config)
         _send(ledger, task.config, tracker_in_state(task.config))
