@@ -8,7 +8,7 @@ but its error. What it has spent is in the account and in the journal, and goes 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Final
 
 from tta_langgraph.budget import BudgetTracker
@@ -42,15 +42,3 @@ class ChargeWrite(list[Any]):
     def __getitem__(self, index: Any) -> Any:
         last = self._writes[-1] if self._writes else self
         return list.__getitem__(self, index) if last is self or last[0] != _ERROR else last[index]
-
-
-def task_writes(config: Mapping[str, Any]) -> deque[Any] | None:
-    """All that the task of this config has written so far; None if it cannot be reached.
-
-    Its `send` may be guarded, as in a node with a timeout; LangGraph's means to read the state always has them.
-    """
-    try:
-        writes = config["configurable"]["__pregel_read"].args[-1].writes
-    except (AttributeError, IndexError):
-        return None
-    return writes if isinstance(writes, deque) else None

@@ -10,6 +10,7 @@ resumed, and so that is the moment at which the caller is noted. A context varia
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -106,9 +107,27 @@ def in_state(config: Mapping[str, Any], *, fresh: bool = False) -> Any:
         return None
 
 
+def task_writes(config: Mapping[str, Any]) -> deque[Any] | None:
+    """All that the task of this config has written so far; None if it cannot be reached.
+
+    Its `send` may be guarded, as in a node with a timeout; LangGraph's means to read the state always has them.
+    """
+    writes = getattr(_record_of(config), "writes", None)
+    return writes if isinstance(writes, deque) else None
+
+
+def _record_of(config: Mapping[str, Any]) -> Any:
+    """LangGraph's own record of a task: its path and its writes; None if it has another form than we know."""
+    try:
+        return config["configurable"]["__pregel_read"].args[-1]
+    except (AttributeError, IndexError):
+        return None
+
+
 def in_send(config: Mapping[str, Any]) -> Any:
     """What the input of a task has under `budget` that was made by `Send`; None for any other task."""
-    path = config.get("metadata", {}).get("langgraph_path", ())
+    # An agent's own metadata may have taken the place of its caller's; the means to read the state have the path, too.
+    path = getattr(_record_of(config), "path", None) or config.get("metadata", {}).get("langgraph_path", ())
     if len(path) < 2 or path[0] != "__pregel_push" or not isinstance(path[1], int):
         return None
     sends = config["configurable"]["__pregel_read"]("__pregel_tasks", False) or ()

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from langgraph.errors import GraphBubbleUp
 
 from tta_langgraph.budget import Budget, BudgetTracker, Remaining, new_id
-from tta_langgraph.charge_write import ChargeWrite, task_writes
-from tta_langgraph.enclosing import CHANNEL, Enclosing, in_send, in_state, note_task, tasks_around
+from tta_langgraph.charge_write import ChargeWrite
+from tta_langgraph.enclosing import CHANNEL, Enclosing, in_send, in_state, note_task, task_writes, tasks_around
 from tta_langgraph.enclosing import running_config as running_config
 from tta_langgraph.journal_interrupt import anote_interrupt, note_interrupt
 from tta_langgraph.ledger import Ledger
