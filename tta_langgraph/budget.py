@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -327,9 +328,15 @@ class BudgetTracker:
         return replace(self, charges={**self.charges, **new})
 
 
+_ids = random.Random()
+"""Nobody else's, whom a seed of the user's would make repeat itself in the next process."""
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_ids.seed)
+
+
 def new_id() -> str:
     """A random id of 128 bits, as a `uuid4` but for its cost."""
-    return os.urandom(16).hex()
+    return f"{_ids.getrandbits(128):032x}"
 
 
 def merge_budget(left: BudgetTracker | None, right: Any) -> BudgetTracker:

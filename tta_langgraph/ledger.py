@@ -79,6 +79,8 @@ class Ledger:
         self.opened: set[str] = set()
         """Ids of the calls that this process wrote into the journal: what they cost is known here."""
         self.charges: dict[str, Charge] = {}
+        # The wall clock can be set back by hand or by NTP; within the process, time only goes forward.
+        self._clock_zero = now() - time.monotonic() if now is time.time else None
         self._place(self, parent)
         self._limits = self.budget.additive_limits
         self._in_flight: dict[str, Reservation] = {}
@@ -87,8 +89,6 @@ class Ledger:
         self._active = dict(tracker.active)
         self._active_key: str | None = None
         self._placed: Ledger | None = None
-        # The wall clock can be set back by hand or by NTP; within the process, time only goes forward.
-        self._clock_zero = now() - time.monotonic() if now is time.time else None
         if tracker.charges:
             self.absorb(tracker.charges)
 
@@ -102,6 +102,7 @@ class Ledger:
         self.counts_usd: bool = budget.usd is not None or (parent is not None and parent.counts_usd)
         """Whether this ledger or an ancestor limits US dollars."""
         self._timed: bool = budget.seconds is not None or (parent is not None and parent._timed)
+        self._ends = _nearest_ends(self.lineage)
 
     def under(self, parent: Ledger) -> Ledger:
         """The same account with `parent` and its ancestors around it, for the calls that are made there.
@@ -159,6 +160,8 @@ class Ledger:
 
     def seconds_left(self, *, final: bool = False) -> float:
         """Seconds until the nearest deadline of this ledger and its ancestors; `inf` without one."""
+        if self._ends is not None:
+            return self._ends[final] - time.monotonic()
         left = math.inf
         if self._timed:
             for ledger in self.lineage:
@@ -466,3 +469,17 @@ class Ledger:
                 continue
             _waiters.remove(waiter)
             waiter.granted(outcome)
+
+
+def _nearest_ends(lineage: tuple[Ledger, ...]) -> tuple[float, float] | None:
+    """The nearest deadline on the process's own clock, less what is reserved and in all; None if it may move."""
+    ends = [math.inf, math.inf]
+    for ledger in lineage:
+        limit, zero = ledger.budget.seconds, ledger._clock_zero
+        if limit is None:
+            continue
+        if zero is None or ledger.budget.clock != "wall":
+            return None
+        end = ledger.tracker_at_start.started + limit - zero
+        ends = [min(ends[0], end - ledger.budget.reserve.seconds), min(ends[1], end)]
+    return ends[0], ends[1]

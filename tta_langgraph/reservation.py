@@ -1,4 +1,8 @@
-"""What is asked of a ledger and what it answers: a request, a refusal, or a reservation to settle."""
+"""What is asked of a ledger and what it answers: a request, a refusal, or a reservation to settle.
+
+Nothing here changes once it is made but a reservation. A request is not frozen all the same, nor are the other values
+that every call makes: it would take five times as long to make them.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ One that has a method `holds(reservation)` says itself which those are, and one 
 open reservations go on only when it does."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Request:
     """What a call may consume at most, before it is admitted."""
 

@@ -184,8 +184,8 @@ from tta_langgraph.scope import invocation_of
 config = {"configurable": {"__pregel_runtime": SimpleNamespace(control=object())}}
 invocation_of(config)
 child = os.fork()
-print(invocation_of(config), flush=True)
 child and os.waitpid(child, 0)
+print(invocation_of(config), flush=True)
 """
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
     one, other = found.stdout.split()

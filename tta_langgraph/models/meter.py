@@ -155,7 +155,7 @@ class Meter:
             ledger,
             counted,
             adapter.name,
-            cap=self._cap(kwargs),
+            cap=wanted.cap or self._own_cap(kwargs),
             n=wanted.n or adapter.default_n,
             price=self.price(),
             pools=(*active_pools(), *self.pools),
@@ -163,10 +163,19 @@ class Meter:
             tracker=tracker,
         )
 
-    def _cap(self, kwargs: Mapping[str, Any]) -> int:
-        """Completion tokens per choice that a call wants: its own cap, else the model's, else ours for the answer."""
-        chosen = asked(kwargs, self.adapter.name).cap or self.adapter.default_cap
-        return chosen or self.default_cap + thinking_asked(self.inner, kwargs)
+    def _own_cap(self, kwargs: Mapping[str, Any]) -> int:
+        """Completion tokens per choice where the call sets no cap: the model's, else ours for the answer."""
+        return self.adapter.default_cap or self.default_cap + (
+            thinking_asked(self.inner, kwargs) if self._thinks(kwargs) else 0
+        )
+
+    def _thinks(self, options: Mapping[str, Any]) -> bool:
+        """Whether the model or the call says anything of thinking. Pydantic takes long to say that a field is not."""
+        return self._own_thinking is not None or "thinking" in options
+
+    @cached_property
+    def _own_thinking(self) -> Any:
+        return getattr(self.inner, "thinking", None)
 
     def ready(self, reservation: Reservation, kwargs: Mapping[str, Any]) -> tuple[BaseChatModel, dict[str, Any]]:
         """The model to call, and the call's options, with the cap that was granted and no other.
@@ -183,7 +192,10 @@ class Meter:
             own = options.get("pipeline_kwargs", {})
             options["pipeline_kwargs"] = {**own, "max_new_tokens": options.pop(adapter.cap)}
         if not adapter.cap_is_field:
-            return thinking_within(self.bare, options, cap, self._cap(kwargs))
+            if not self._thinks(options):
+                return self.bare, options
+            wanted = asked(kwargs, adapter.name).cap or self._own_cap(kwargs)
+            return thinking_within(self.bare, options, cap, wanted)
         return self.bare.model_copy(update={adapter.cap: options.pop(adapter.cap)}), options
 
     def gathered(self, call: MeteredCall) -> Received | None:

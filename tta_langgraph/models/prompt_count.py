@@ -20,7 +20,7 @@ SLOW = 0.001
 """Seconds of counting that an event loop is not held up for: beyond it, a thread counts."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Counted:
     """A counted prompt."""
 

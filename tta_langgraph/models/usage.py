@@ -28,7 +28,7 @@ MOST_WRITTEN = 10_000_000
 """Tokens that no single request writes, thoughts and choices included."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Consumed:
     """Tokens of one request, over all its choices."""
 
