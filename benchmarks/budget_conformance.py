@@ -68,7 +68,7 @@ def main() -> None:
     table = Table(*COLUMNS)
     for cells in rows:
         table.add_row(*cells)
-    Console().print(table)
+    Console(width=120).print(table)
 
 
 if __name__ == "__main__":

@@ -122,7 +122,7 @@ def main() -> int:
     args = parser.parse_args()
     if Path(args.model).expanduser().exists():
         args.model = str(Path(args.model).expanduser().resolve())  # the tests run in another folder
-    console = Console()
+    console = Console(width=110)
     reason = why_not(args.device, tests=not args.skip_tests)
     if reason is not None:
         console.print(f"gpu-smoke did not run: {reason}", style="yellow")

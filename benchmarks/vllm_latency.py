@@ -42,7 +42,7 @@ def main() -> None:
     with ChatVLLM(model=args.model, engine_kwargs={"max_model_len": args.max_model_len}) as model:
         lengths = {"prompt_tokens": args.prompt_tokens, "completion_tokens": args.completion_tokens}
         fitted = fit_latency(measure_latency(model, **lengths, repeats=args.repeats))
-    Console().print(table(fitted))
+    Console(width=110).print(table(fitted))
     if args.json:
         args.json.write_text(fitted.to_json())
 

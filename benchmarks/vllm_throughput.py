@@ -145,7 +145,7 @@ def main() -> int:
     with ChatVLLM(model=args.model, engine_kwargs=engine) as model:
         options = {"calls": args.calls, "max_tokens": args.max_tokens, "words": args.prompt_words}
         rows = asyncio.run(compare(model, args.episodes, rounds=args.rounds, **options))
-    Console().print(table(rows))
+    Console(width=110).print(table(rows))
     if args.json:
         with open(args.json, "w") as file:
             json.dump([asdict(row) for row in rows], file, indent=1)
