@@ -188,3 +188,16 @@ def test_masking_reaches_samples_values_and_named_columns(tmp_path: Path) -> Non
 def test_a_prompt_that_cannot_be_is_refused(sqlite_path: Path, option: dict[str, object]) -> None:
     with Database(sqlite_path) as database, pytest.raises(ValueError, match="schema_prompt"):
         database.schema_prompt(**option)  # type: ignore[arg-type]
+
+
+def test_one_broken_view_takes_the_keys_from_no_table(tmp_path: Path) -> None:
+    path = build(
+        tmp_path / "broken.sqlite",
+        "CREATE TABLE customer (id integer PRIMARY KEY, name text)",
+        "CREATE TABLE invoice (id integer PRIMARY KEY, customer_id integer REFERENCES customer(id))",
+        "CREATE VIEW broken AS SELECT moved FROM customer",
+    )
+    with Database(path) as database:
+        prompt = database.schema_prompt()
+    assert prompt.count("id INTEGER PRIMARY KEY") == 2
+    assert "REFERENCES customer(id)" in prompt

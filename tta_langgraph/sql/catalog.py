@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +46,8 @@ class ForeignKey:
     """The other table."""
     referred: tuple[str, ...]
     """There; empty when it is the primary key."""
+    schema: str | None = None
+    """The schema of the other table, where a statement has to name it; None where the table's name is enough."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +64,8 @@ class Table:
     """References to other tables."""
     comment: str | None = None
     """The comment stored with it."""
+    schema: str | None = None
+    """Its schema, where a statement has to name it; None where the table's name is enough."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +108,15 @@ def qualifiers(connection: Connection, schema: str | None) -> frozenset[str]:
     return frozenset(str(name).lower() for name in names if name)
 
 
+def beyond_default(connection: Connection, schema: str | None) -> str | None:
+    """The schema, if a table's name alone does not reach its tables; None where it does."""
+    if connection.dialect.name == "duckdb":
+        here = connection.execute(text("SELECT current_schema()")).scalar()
+    else:
+        here = inspect(connection).default_schema_name
+    return _beyond(schema, here)
+
+
 def read_catalog(connection: Connection, names: Sequence[str], schema: str | None, dialect: str) -> Catalog:
     """Reads the structure of the tables, in a number of queries that does not grow with them where the engine can."""
     if connection.dialect.name == "duckdb":
@@ -114,15 +128,16 @@ def read_catalog(connection: Connection, names: Sequence[str], schema: str | Non
 
 def _reflected(inspector: Inspector, names: Sequence[str], schema: str | None, dialect: Dialect) -> tuple[Table, ...]:
     wanted: dict[str, Any] = {"schema": schema, "filter_names": list(names), "kind": ObjectKind.ANY}
+    here = inspector.default_schema_name
     with warnings.catch_warnings():  # of types it does not know: a column is shown all the same
         warnings.simplefilter("ignore", SAWarning)
         try:
             columns = inspector.get_multi_columns(**wanted)
         except SQLAlchemyError:  # one broken view must not hide the tables
             columns = {(schema, name): _columns_of(inspector, name, schema) for name in names}
-        keys = _quietly(inspector.get_multi_pk_constraint, wanted)
-        references = _quietly(inspector.get_multi_foreign_keys, wanted)
-        comments = _quietly(inspector.get_multi_table_comment, wanted)
+        keys = _quietly(inspector.get_multi_pk_constraint, inspector.get_pk_constraint, wanted)
+        references = _quietly(inspector.get_multi_foreign_keys, inspector.get_foreign_keys, wanted)
+        comments = _quietly(inspector.get_multi_table_comment, inspector.get_table_comment, wanted)
     tables = []
     for name in names:
         at = (schema, name)
@@ -139,10 +154,12 @@ def _reflected(inspector: Inspector, names: Sequence[str], schema: str | None, d
                         columns=tuple(key["constrained_columns"]),
                         table=key["referred_table"],
                         referred=tuple(column for column in key["referred_columns"] if column),
+                        schema=_beyond(key.get("referred_schema"), here),
                     )
                     for key in references.get(at) or ()
                 ),
                 comment=(comments.get(at) or {}).get("text") or None,
+                schema=_beyond(schema, here),
             )
         )
     return tuple(tables)
@@ -155,12 +172,23 @@ def _columns_of(inspector: Inspector, name: str, schema: str | None) -> list[Ref
         return []
 
 
-def _quietly(read: Any, wanted: dict[str, Any]) -> Mapping[tuple[str | None, str], Any]:
-    """Keys and comments are welcome, not needed: some dialects have none."""
+def _quietly(every: Any, one: Any, wanted: dict[str, Any]) -> Mapping[tuple[str | None, str], Any]:
+    """Keys and comments are welcome, not needed: some dialects have none, and one broken view takes only its own."""
     try:
-        return dict(read(**wanted))
-    except (SQLAlchemyError, NotImplementedError):
+        return dict(every(**wanted))
+    except NotImplementedError:
         return {}
+    except SQLAlchemyError:
+        schema, found = wanted["schema"], {}
+        for name in wanted["filter_names"]:
+            with suppress(SQLAlchemyError):
+                found[schema, name] = one(name, schema)
+        return found
+
+
+def _beyond(schema: str | None, here: str | None) -> str | None:
+    """The schema, if statements have to name it to reach its tables."""
+    return schema if schema and schema != here else None
 
 
 def _column(found: ReflectedColumn, dialect: Dialect) -> Column:
@@ -182,6 +210,7 @@ def _spelled(kind: Any, dialect: Dialect) -> str:
 
 def _duckdb_tables(connection: Connection, names: Iterable[str], schema: str | None) -> tuple[Table, ...]:
     wanted = set(names)
+    elsewhere = beyond_default(connection, schema)
     columns: dict[str, list[Column]] = {}
     for table, column, kind, nullable, comment in connection.execute(text(_DUCKDB_COLUMNS), {"schema": schema}).all():
         if table in wanted:
@@ -194,7 +223,7 @@ def _duckdb_tables(connection: Connection, names: Iterable[str], schema: str | N
         if kind == "PRIMARY KEY":
             keys[table] = tuple(own)
         elif other:
-            key = ForeignKey(columns=tuple(own), table=str(other), referred=tuple(theirs or ()))
+            key = ForeignKey(columns=tuple(own), table=str(other), referred=tuple(theirs or ()), schema=elsewhere)
             references.setdefault(table, []).append(key)
     told = connection.execute(text(_DUCKDB_COMMENTS), {"schema": schema}).all()
     comments: dict[str, str | None] = {str(row[0]): row[1] for row in told}
@@ -205,6 +234,7 @@ def _duckdb_tables(connection: Connection, names: Iterable[str], schema: str | N
             primary_key=keys.get(name, ()),
             foreign_keys=tuple(references.get(name, ())),
             comment=comments.get(name) or None,
+            schema=elsewhere,
         )
         for name in sorted(wanted)
         if name in columns

@@ -50,6 +50,8 @@ class Policy:
     only_schemas: frozenset[str] = frozenset()
     """Where tables are filtered: lower-case names by which a table's name may be qualified, its schema's and its
     database's. The filters name tables of one schema, and those of another may have the same names."""
+    only_qualified: bool = False
+    """Where tables are filtered: whether a name alone reaches another schema than the filters speak of."""
     without_tables: frozenset[str] = frozenset()
     """Lower-case names of the tables that may not be read."""
     safe_calls: frozenset[str] | None = None
@@ -248,14 +250,17 @@ def _tables(nodes: list[exp.Expr], defined: frozenset[str], policy: Policy) -> t
         if schema in SYSTEM_SCHEMAS or (not _listed(name, policy) and name.startswith(system or "\0")):
             return frozenset(), f"the system table {table.name} is not allowed"
         if policy.only_tables is not None and (name not in policy.only_tables or _elsewhere(table, policy)):
-            return frozenset(), f"the table {table.name} is not available"
+            bare = policy.only_qualified and not schema
+            return frozenset(), f"the table {table.name} is not available{' without its schema' if bare else ''}"
         if {name, f"{schema}.{name}"} & policy.without_tables:
             return frozenset(), f"the table {table.name} is not available"
     return frozenset(read), None
 
 
 def _elsewhere(table: exp.Table, policy: Policy) -> bool:
-    """Whether the name is qualified, by what is not the schema that the filters speak of."""
+    """Whether the name leads, or may lead, to another schema than the filters speak of."""
+    if policy.only_qualified and not table.db:
+        return True
     return any(part and part.lower() not in policy.only_schemas for part in (table.catalog, table.db))
 
 

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tta_langgraph.errors import DatabaseError
 from tta_langgraph.sql.backend import Backend, StatementError
-from tta_langgraph.sql.catalog import Catalog, qualifiers, read_catalog, table_names
+from tta_langgraph.sql.catalog import Catalog, beyond_default, qualifiers, read_catalog, table_names
 from tta_langgraph.sql.checks import Policy, Verdict, check
 from tta_langgraph.sql.connect import Source, source_of
 from tta_langgraph.sql.engines import backend_for
@@ -46,7 +46,8 @@ class Database:
         timeout: seconds for a statement that is given none.
         include_tables: names or patterns (`sales_*`) of the tables that may be seen and read; None for all.
         exclude_tables: names or patterns of tables that may be neither seen nor read.
-        schema: the schema of the tables (PostgreSQL, MySQL); None for the connection's default.
+        schema: the schema of the tables (PostgreSQL, DuckDB; on MySQL another database); None for the connection's
+            default. The prompt then names tables with it, and so must statements.
         value_samples: whether the schema prompt shows values from the tables.
         mask: whether values that look like secrets, e-mail addresses or phone numbers are masked in the prompt.
         allow_functions: functions to let through although the checks do not know them, or know them as harmful.
@@ -109,6 +110,7 @@ class Database:
                 only_tables=frozenset(name.lower() for name in self.tables) if filtered else None,
                 without_tables=hidden if filtered else frozenset(),
                 only_schemas=self._source.reading(lambda c: qualifiers(c, schema)) if filtered else frozenset(),
+                only_qualified=filtered and self._source.reading(lambda c: beyond_default(c, schema)) is not None,
                 grammar=self._backend.grammar,
                 safe_calls=self._backend.safe_calls,
                 safe_sources=self._backend.safe_sources,

@@ -26,6 +26,18 @@ def spelled(name: str, dialect: str, *, always: bool = False) -> str:
     return exp.to_identifier(name, quoted=quoted).sql(reader)
 
 
+def located(name: str, schema: str | None, dialect: str, *, always: bool = False) -> str:
+    """A table as a statement names it, behind its schema where the name alone does not reach it.
+
+    Args:
+        name: the table, as the catalog has it.
+        schema: its schema; None where the name is enough.
+        dialect: sqlglot's name.
+        always: quote also where it is not needed.
+    """
+    return ".".join(spelled(part, dialect, always=always) for part in (schema, name) if part is not None)
+
+
 _WORDS = (
     "add all alter analyze and any array as asc asof between both by case cast change character check collate column "
     "condition constraint create cross current_date current_time current_timestamp current_user database databases "

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from difflib import SequenceMatcher
 
 from tta_langgraph.sql.catalog import Catalog, Table
-from tta_langgraph.sql.names import spelled
+from tta_langgraph.sql.names import located, spelled
 
 
 def missing_name(error: str) -> str | None:
@@ -47,11 +47,11 @@ def near_misses(name: str, sql: str, catalog: Catalog, *, most: int = 3) -> list
         here = _HERE if table.name.lower() in read else 0.0
         closeness = _closeness(bare, table.name.lower())
         if closeness >= _CLOSE:
-            scored.append((closeness, spelled(table.name, catalog.dialect)))
+            scored.append((closeness, located(table.name, table.schema, catalog.dialect)))
         for column in table.columns:
             closeness = _closeness(bare, column.name.lower())
             if closeness >= _CLOSE:
-                where = spelled(table.name, catalog.dialect)
+                where = located(table.name, table.schema, catalog.dialect)
                 scored.append((closeness + here, f"{spelled(column.name, catalog.dialect)} in {where}"))
     scored.sort(key=lambda pair: (-pair[0], pair[1]))
     best = scored[0][0] if scored else 0.0
@@ -73,7 +73,8 @@ def near_values(
     name = next((c.name for c in table.columns if c.name.lower() == column.lower()), None)
     if name is None:
         return []
-    quoted, source = (spelled(each, dialect, always=True) for each in (name, table.name))
+    quoted = spelled(name, dialect, always=True)
+    source = located(table.name, table.schema, dialect, always=True)
     rows = read(
         f"SELECT DISTINCT {quoted} FROM (SELECT {quoted} FROM {source} LIMIT {_LOOKED_AT}) AS t "
         f"WHERE {quoted} IS NOT NULL LIMIT {_DISTINCT}"
@@ -107,7 +108,7 @@ _MISSING = (
     re.compile(r"no such (?:column|table|function): (?P<name>[^\s(,]+)", re.I),
     re.compile(r"ambiguous column name: (?P<name>[^\s,]+)", re.I),
     re.compile(r"missing FROM-clause entry for table (?P<name>\S+)", re.I),
-    re.compile(r"(?:column|relation|table|view) (?P<name>\"?[\w.]+\"?) (?:does not exist|is not available)", re.I),
+    re.compile(r"(?:column|relation|table|view) (?P<name>\"[^\"]+\"|[\w.]+) (?:does not exist|is not available)", re.I),
     re.compile(r"function (?P<name>[\w.]+)\([^)]*\) does not exist", re.I),
     re.compile(r"Unknown (?:column|table) '(?P<name>[^']+)'", re.I),
     re.compile(r"Table '(?P<name>[^']+)' doesn't exist", re.I),

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tta_langgraph.sql.catalog import Catalog, Column, Table
+from tta_langgraph.sql.catalog import Catalog, Column, ForeignKey, Table
 from tta_langgraph.sql.mask import masked
-from tta_langgraph.sql.names import spelled
+from tta_langgraph.sql.names import located, spelled
 from tta_langgraph.sql.result import plain
 
 
@@ -63,6 +63,12 @@ class Renderer:
         """An identifier, quoted where the dialect needs it."""
         return spelled(name, self._dialect)
 
+    def _table(self, table: Table) -> str:
+        return located(table.name, table.schema, self._dialect)
+
+    def _target(self, key: ForeignKey) -> str:
+        return located(key.table, key.schema, self._dialect)
+
     def _ddl(self, table: Table, columns: Sequence[Column], detail: Detail) -> str:
         lines = []
         alone = table.primary_key[0] if len(table.primary_key) == 1 else None
@@ -78,18 +84,18 @@ class Renderer:
                 continue
             target = f"({', '.join(map(self.name, foreign.referred))})" if foreign.referred else ""
             own = ", ".join(map(self.name, foreign.columns))
-            lines.append((f"  FOREIGN KEY ({own}) REFERENCES {self.name(foreign.table)}{target}", ""))
+            lines.append((f"  FOREIGN KEY ({own}) REFERENCES {self._target(foreign)}{target}", ""))
         last = len(lines) - 1
         body = "\n".join(
             f"{line}{'' if i == last else ','}{f' -- {remark}' if remark else ''}"
             for i, (line, remark) in enumerate(lines)
         )
         head = f"-- {_flat(table.comment)}\n" if detail.comments and table.comment else ""
-        return f"{head}CREATE TABLE {self.name(table.name)} (\n{body}\n);"
+        return f"{head}CREATE TABLE {self._table(table)} (\n{body}\n);"
 
     def _compact(self, table: Table, detail: Detail) -> str:
         targets = {
-            own: f" -> {self.name(key.table)}" + (f".{self.name(key.referred[i])}" if i < len(key.referred) else "")
+            own: f" -> {self._target(key)}" + (f".{self.name(key.referred[i])}" if i < len(key.referred) else "")
             for key in table.foreign_keys
             for i, own in enumerate(key.columns)
         }
@@ -102,7 +108,7 @@ class Renderer:
                 f"{self.name(column.name)}{kind}{key}{targets.get(column.name, '')}{f' [{remark}]' if remark else ''}"
             )
         comment = f"  -- {_flat(table.comment)}" if detail.comments and table.comment else ""
-        return f"{self.name(table.name)}({', '.join(parts)}){comment}"
+        return f"{self._table(table)}({', '.join(parts)}){comment}"
 
     def _remark(self, table: Table, column: Column, detail: Detail) -> str:
         comment = _flat(column.comment) if detail.comments and column.comment else ""
@@ -119,7 +125,7 @@ class Renderer:
                 continue
             name = self.name(column.name)
             rows = self._read(
-                f"SELECT DISTINCT {name} FROM (SELECT {name} FROM {self.name(table.name)} LIMIT {_LOOKED_AT}) AS t "
+                f"SELECT DISTINCT {name} FROM (SELECT {name} FROM {self._table(table)} LIMIT {_LOOKED_AT}) AS t "
                 f"WHERE {name} IS NOT NULL LIMIT {_FEW + 1}"
             )
             values = sorted({str(plain(row[0])) for row in rows})
@@ -135,7 +141,7 @@ class Renderer:
             return ""
         if len(self._samples.get(table.name, ())) < n:
             columns = ", ".join(self.name(column.name) for column in table.columns)
-            self._samples[table.name] = self._read(f"SELECT {columns} FROM {self.name(table.name)} LIMIT {n}")
+            self._samples[table.name] = self._read(f"SELECT {columns} FROM {self._table(table)} LIMIT {n}")
         rows = self._samples[table.name][:n]
         if not rows:
             return ""
