@@ -37,6 +37,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
+from tta_langgraph.addresses import shown
 from tta_langgraph.budget import Dimension, Usage
 from tta_langgraph.errors import BudgetError, DatabaseError
 from tta_langgraph.sqlite_files import share
@@ -160,7 +161,7 @@ class SharedPool:
             raise self._unreachable(error) from error
 
     def __repr__(self) -> str:
-        return f"SharedPool({self.name!r}, {self.limits}, window={self._window}, at {self._engine.url})"
+        return f"SharedPool({self.name!r}, {self.limits}, window={self._window}, at {shown(self._engine.url)})"
 
     def _create_tables(self, attempts: int = 5) -> None:
         """Creates the tables where they are missing; several processes may find them missing at once."""
@@ -368,7 +369,7 @@ class SharedPool:
     def _unreachable(self, error: Exception) -> DatabaseError:
         return DatabaseError(
             f"the shared pool {self.name!r} cannot be used: {str(error).splitlines()[0]}",
-            where=str(self._engine.url),
+            where=shown(self._engine.url),
             remedy="Check that the database is reachable and writable",
         )
 

@@ -18,6 +18,7 @@ from sqlalchemy import create_engine
 from tests.postgres import postgres_url  # noqa: F401 - a fixture
 from tta_langgraph import Budget, BudgetError, BudgetExceededError, SharedPool, budget_scope, budgeted
 from tta_langgraph.budget import Usage
+from tta_langgraph.errors import DatabaseError
 from tta_langgraph.pool import Lease, PoolRefusal
 from tta_langgraph.testing import ScriptedServer, scripted_chat_model
 
@@ -196,3 +197,11 @@ def test_a_window_that_means_nothing_is_refused_with_those_that_exist(window: An
 
 def test_a_pool_shows_its_name_and_limits(tmp_path: Path) -> None:
     assert "'user:42', {'tokens': 5.0}" in repr(SharedPool(f"sqlite:///{tmp_path / 'p.sqlite'}", "user:42", limit=5))
+
+
+def test_a_password_among_the_parameters_is_in_no_error() -> None:
+    pytest.importorskip("psycopg")
+    with pytest.raises(DatabaseError) as caught:
+        SharedPool("postgresql+psycopg://me@127.0.0.1:1/pools?password=hunter2", "team", 1_000)
+    assert "hunter2" not in str(caught.value)
+    assert "127.0.0.1" in str(caught.value)

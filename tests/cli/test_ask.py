@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tta_langgraph import Policy
-from tta_langgraph.testing import Reply, ScriptedServer
+from tta_langgraph.testing import LoggedRequest, Reply, ScriptedServer
 
 SQL = "```sql\nSELECT name FROM customers ORDER BY name\n```"
 ENVIRONMENT = {**os.environ, "NO_COLOR": "1", "COLUMNS": "200"}
@@ -175,8 +176,12 @@ def test_a_question_in_any_language_reaches_the_model_whole(question: str, shop:
         (["--db", "{shop}", "--model", "{server}", "--tokens", "-5"], 2, "Budget.tokens"),
         (["--db", "{shop}", "--model", "{server}", "--usd", "1"], 1, "no known price"),
         (["--db", "{shop}", "--model", "{server}", "--policy", "none.json"], 1, "none.json"),
+        (["--db", "{shop}", "--model", "{server}", "--store", "/no/such/folder/s.sqlite"], 1, "trace store"),
     ],
-    ids=["no-database", "empty-database", "no-server", "no-model", "small", "negative", "no-price", "no-policy"],
+    ids=[
+        *("no-database", "empty-database", "no-server", "no-model", "small", "negative", "no-price", "no-policy"),
+        "no-store",
+    ],
 )
 def test_a_mistake_is_one_line_with_the_remedy(
     arguments: list[str], code: int, said: str, shop: str, tmp_path: Path, tta: Run
@@ -208,3 +213,29 @@ def test_the_episode_can_be_kept_and_summed_up(shop: str, tmp_path: Path, tta: R
         code, out, errors = tta("stats", store, "--json")
         assert code == 0, errors
         assert json.loads(out)["overall"]["episodes"] == 1
+
+
+def test_an_answer_that_was_paid_for_is_printed_also_where_it_cannot_be_kept(
+    shop: str, tmp_path: Path, tta: Run
+) -> None:
+    store = str(tmp_path / "traces.sqlite")
+
+    def breaking_the_store(_: LoggedRequest) -> str:
+        with sqlite3.connect(store) as connection:
+            connection.execute("DROP TABLE IF EXISTS tta_traces")
+        return SQL
+
+    with ScriptedServer(script=breaking_the_store) as server:
+        code, out, errors = tta("ask", "Who?", "--db", shop, "--model", server.base_url, "--store", store)
+    assert code == 1
+    assert "tta_traces" in errors
+    assert "Edsger" in out
+
+
+def test_a_path_is_a_path_whatever_signs_are_in_it(shop: str, tmp_path: Path, tta: Run) -> None:
+    path = tmp_path / "shop? 100%25 #1.sqlite"
+    (tmp_path / "shop.sqlite").rename(path)
+    with ScriptedServer(script=lambda _: SQL) as server:
+        code, out, errors = tta("ask", "Who?", "--db", str(path), "--model", server.base_url)
+    assert code == 0, errors
+    assert "Edsger" in out

@@ -44,10 +44,22 @@ def test_a_file_that_is_no_database_is_an_error(tmp_path: Path) -> None:
         Database(path)
 
 
-def test_a_server_that_does_not_answer_is_an_error_without_the_password() -> None:
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql+psycopg://me:hunter2@127.0.0.1:1/shop",
+        "postgresql+psycopg://me@127.0.0.1:1/shop?password=hunter2&sslpassword=hunter2",
+        "postgresql+psycopg://me:hunter2/:@127.0.0.1:1/shop?",
+        "postgresql+psycopg://me:hunter2@host:hunter2/shop",
+        "postgresql+psycopg://host:hunter2@host/shop",
+        "postgresql+psycopg://host:hunter2",
+    ],
+    ids=["before-the-host", "parameter", "unescaped", "no-port", "no-host", "a-port"],
+)
+def test_a_server_that_does_not_answer_is_an_error_without_the_password(address: str) -> None:
     pytest.importorskip("psycopg")
     with pytest.raises(DatabaseError) as caught:
-        Database("postgresql+psycopg://me:hunter2@127.0.0.1:1/shop")
+        Database(address)
     assert "hunter2" not in str(caught.value)
     assert caught.value.remedy
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,6 +18,9 @@ from tta_langgraph.commands.render import EpisodeView, show_answer, spent_text
 from tta_langgraph.commands.running import Episode, rows_of, run_episode
 from tta_langgraph.decision import Policy
 from tta_langgraph.errors import BudgetError
+
+if TYPE_CHECKING:
+    from tta_langgraph.traces.store import TraceStore
 
 
 class Exit(IntEnum):
@@ -31,7 +35,7 @@ class Exit(IntEnum):
 
 def ask(
     question: Annotated[str, typer.Argument(help="The question, in any language the model reads.")],
-    db: Annotated[str, typer.Option("--db", help="SQLAlchemy URL, or the path of a SQLite file. Only read.")],
+    db: Annotated[str, typer.Option("--db", help="SQLAlchemy URL, or the path of a SQLite or DuckDB file. Only read.")],
     model: Annotated[str, typer.Option(help=MODEL_HELP)] = "embedded",
     tokens: Annotated[int | None, typer.Option(help="Most tokens, prompt and completion together.")] = 4_000,
     seconds: Annotated[float | None, typer.Option(help="Most seconds.")] = 60.0,
@@ -64,20 +68,24 @@ def ask(
         raise typer.BadParameter(str(error)) from error
     from tta_langgraph.graphs import create_text_to_sql_graph
     from tta_langgraph.sql import Database
+    from tta_langgraph.traces.store import TraceStore
 
-    with Database(database_url(db)) as database:
+    with ExitStack() as opened:
+        database = opened.enter_context(Database(db))
         given = Policy.load(policy) if policy else None
         chat = ready_model(model, log)
         chosen = priced(given or Policy.for_model(name_of(chat)), per_token, per_second)
+        # before anything is spent: what is wrong with the store is known now
+        traces = opened.enter_context(TraceStore(store)) if store is not None else None
         graph = create_text_to_sql_graph(chat, database, policy=chosen, opening=opening).compile()
         watch = EpisodeView(log, limits) if explain else None
         episode = run_episode(graph, question, limits, watch)
-    if store is not None:
-        _save(store, episode, chosen, chat)
-    if as_json:
-        out.print_json(json.dumps({**as_dict(episode), "policy": chosen.name}, default=str))
-    else:
-        _print(out, log, episode, chosen)
+        if as_json:
+            out.print_json(json.dumps({**as_dict(episode), "policy": chosen.name}, default=str))
+        else:
+            _print(out, log, episode, chosen)
+        if traces is not None:  # last: a disk that is full by now takes no answer away
+            _save(traces, episode, chosen, chat)
     raise typer.Exit(exit_code(episode))
 
 
@@ -113,11 +121,6 @@ def as_dict(episode: Episode) -> dict[str, Any]:
     }
 
 
-def database_url(db: str) -> str:
-    """A URL as it is; a path becomes a SQLite URL."""
-    return db if "://" in db else f"sqlite:///{db}"
-
-
 def priced(policy: Policy, per_token: float | None, per_second: float | None) -> Policy:
     """The policy with prices from the command line."""
     if per_token is not None:
@@ -135,12 +138,10 @@ def _print(out: Console, log: Console, episode: Episode, policy: Policy) -> None
     log.print(f"spent {spent}; ended: {episode.stop_reason}; policy {policy.name}", highlight=False)
 
 
-def _save(store: str, episode: Episode, policy: Policy, model: Any) -> None:
+def _save(store: TraceStore, episode: Episode, policy: Policy, model: Any) -> None:
     from tta_langgraph.traces.manifest import manifest_for
     from tta_langgraph.traces.model import Trace
-    from tta_langgraph.traces.store import TraceStore
 
     manifest = manifest_for(model)
     trace = Trace.of(episode.state, strategy=policy.name, seconds=episode.seconds, manifest_id=manifest.id)
-    with TraceStore(store) as traces:
-        traces.add(trace, manifest)
+    store.add(trace, manifest)

@@ -13,7 +13,7 @@ from tta_langgraph.commands.models import MODEL_HELP, ready_model
 
 
 def sleep(
-    db: Annotated[str, typer.Argument(help="SQLAlchemy URL, or the path of a SQLite file. Only read.")],
+    db: Annotated[str, typer.Argument(help="SQLAlchemy URL, or the path of a SQLite or DuckDB file. Only read.")],
     model: Annotated[str, typer.Option(help=MODEL_HELP)] = "embedded",
     questions: Annotated[int, typer.Option(help="Questions to anticipate.")] = 10,
     samples: Annotated[int, typer.Option(help="Samples per question; their results must agree.")] = 4,
@@ -24,7 +24,6 @@ def sleep(
     ] = None,
 ) -> None:
     """Anticipate questions about a database, with join paths, values and checked SQL, once per schema."""
-    from tta_langgraph.commands.ask import database_url
     from tta_langgraph.models.weights import cache_dir
     from tta_langgraph.sql import Database
     from tta_langgraph.traces.sleep import sleep as run
@@ -32,7 +31,7 @@ def sleep(
     console = Console(stderr=True, soft_wrap=True)
     budget = None if tokens is None and seconds is None else Budget(tokens=tokens, seconds=seconds)
     folder = cache or cache_dir() / "sleep"
-    with Database(database_url(db)) as database:
+    with Database(db) as database:
         notes = run(
             database,
             ready_model(model, console),

@@ -15,6 +15,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import QueuePool, SingletonThreadPool, StaticPool
 
+from tta_langgraph.addresses import shown
 from tta_langgraph.errors import DatabaseError
 from tta_langgraph.sql.bridge import Bridge
 from tta_langgraph.sql.stop import Stop
@@ -70,15 +71,15 @@ def source_of(given: str | os.PathLike[str] | URL | Engine | AsyncEngine) -> Sou
     if isinstance(given, AsyncEngine):
         _existing(given.url)
         if given.url.get_backend_name() == "sqlite" and not in_memory(given.url):
-            return Source(_engine(given.url), _shown(given.url), owned=True)  # the file is all there is to share
-        return Source(given.sync_engine, _shown(given.url), owned=False, bridge=Bridge(given))
+            return Source(_engine(given.url), shown(given.url), owned=True)  # the file is all there is to share
+        return Source(given.sync_engine, shown(given.url), owned=False, bridge=Bridge(given))
     if isinstance(given, Engine):
         _existing(given.url)
-        return Source(given, _shown(given.url), owned=False)
+        return Source(given, shown(given.url), owned=False)
     if isinstance(given, (str, os.PathLike, URL)):
         url = _url(given)
         _existing(url)
-        return Source(_engine(url), _shown(url), owned=True)
+        return Source(_engine(url), shown(url), owned=True)
     raise DatabaseError(
         f"a database is given by a URL, a path, an Engine or an AsyncEngine, this is a {type(given).__name__}",
         where="Database(...)",
@@ -95,12 +96,13 @@ def _url(given: str | os.PathLike[str] | URL) -> URL:
         return URL.create(scheme, database=text)
     try:
         return make_url(text)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError):  # whose text may hold a part of the password, taken for a port
         raise DatabaseError(
             "the database URL cannot be read",
             where="Database(...)",
-            remedy="Write driver://user:password@host/database, for example postgresql+psycopg://me@localhost/shop",
-        ) from error
+            remedy="Write driver://user:password@host:port/database, for example postgresql+psycopg://me@localhost/shop;"
+            " in a password, write @ / : ? as %40 %2F %3A %3F",
+        ) from None
 
 
 def _engine(url: URL) -> Engine:
@@ -115,7 +117,7 @@ def _engine(url: URL) -> Engine:
         return create_engine(url, pool_pre_ping=family not in ("sqlite", "duckdb"), **_options(url, family))
     except (ImportError, NoSuchModuleError, ArgumentError) as error:
         raise DatabaseError(
-            f"no driver for {url.drivername}: {error}", where=_shown(url), remedy="Install the driver, or name another"
+            f"no driver for {url.drivername}: {error}", where=shown(url), remedy="Install the driver, or name another"
         ) from error
 
 
@@ -161,10 +163,6 @@ def in_memory(url: URL) -> bool:
     return url.get_backend_name() in ("sqlite", "duckdb") and (
         database in ("", ":memory:") or database.startswith(":memory:") or url.query.get("mode") == "memory"
     )
-
-
-def _shown(url: URL) -> str:
-    return url.render_as_string(hide_password=True)
 
 
 def plainly(connection: Connection, sql: str) -> Any:

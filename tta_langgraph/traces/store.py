@@ -15,6 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from tta_langgraph.addresses import shown
 from tta_langgraph.errors import TraceError
 from tta_langgraph.sqlite_files import share
 from tta_langgraph.traces import tables
@@ -50,7 +51,7 @@ class TraceStore:
     def __init__(self, target: str | Path | sa.Engine, *, create: bool = True) -> None:
         self._owned = not isinstance(target, sa.Engine)
         self._engine = target if isinstance(target, sa.Engine) else _engine(target, create)
-        self.where: str = self._engine.url.render_as_string(hide_password=True)
+        self.where: str = shown(self._engine.url)
         """The database's address, without its password."""
         try:
             self._prepare(create)
@@ -319,7 +320,16 @@ def _engine(target: str | Path, create: bool) -> sa.Engine:
     text = str(target)
     url = text if isinstance(target, str) and re.match(r"^[a-z][a-z0-9+_]*://", text) else f"sqlite:///{text}"
     try:
-        engine = sa.create_engine(url)
+        address = sa.make_url(url)
+    except (SQLAlchemyError, ValueError):  # whose text may hold a part of the password, taken for a port
+        raise TraceError(
+            "the address cannot be read",
+            where="trace store",
+            remedy="Write postgresql+psycopg://user:password@host:port/database; "
+            "in a password, write @ / : ? as %40 %2F %3A %3F",
+        ) from None
+    try:
+        engine = sa.create_engine(address)
     except (SQLAlchemyError, ImportError) as error:
         raise TraceError(
             f"no such store: {error}", where="trace store", remedy="Give the name of a SQLite file or a SQLAlchemy URL"
