@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -128,3 +131,49 @@ def test_the_one_connection_of_a_database_in_memory_is_not_waited_for(family: st
         assert busy.is_alive()
         busy.join()
         assert database.execute("SELECT 1", timeout=10).rows == ((1,),)
+
+
+@contextmanager
+def held(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that any thread may use, to hold the file with."""
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as writer:
+        yield writer
+
+
+@pytest.mark.parametrize("used", [False, True], ids=["first-statement", "later"])
+def test_a_file_that_a_writer_holds_is_waited_for_until_the_deadline_only(used: bool, tmp_path: Path) -> None:
+    path = tmp_path / "locked.sqlite"
+    fill(create_engine(f"sqlite:///{path}"))
+    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 3_600})
+    with (
+        Database(engine) as database,
+        held(path) as writer,
+    ):
+        if used:
+            database.execute("SELECT 1")
+        writer.execute("BEGIN EXCLUSIVE")
+        result = patiently(database, "SELECT count(*) FROM singer", 0.2)
+        assert result.error_kind == "database"
+        assert "locked" in (result.error or "")
+        let_go = threading.Timer(0.3, writer.rollback)
+        let_go.start()
+        assert patiently(database, "SELECT count(*) FROM singer", PATIENCE).rows == ((3,),)
+        let_go.join()
+
+
+async def test_a_cancelled_task_does_not_wait_for_a_writer(tmp_path: Path) -> None:
+    path = tmp_path / "locked.sqlite"
+    fill(create_engine(f"sqlite:///{path}"))
+    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 3_600})
+    with (
+        Database(engine) as database,
+        held(path) as writer,
+    ):
+        writer.execute("BEGIN EXCLUSIVE")
+        asking = asyncio.create_task(database.aexecute("SELECT count(*) FROM singer", timeout=3_600))
+        await asyncio.sleep(0.2)
+        asking.cancel()
+        done, _ = await asyncio.wait([asking], timeout=PATIENCE)
+        writer.rollback()
+        assert done, f"no end after {PATIENCE} seconds"
+        assert asking.cancelled()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -45,22 +46,33 @@ class SQLiteBackend(Backend):
     def run(self, sql: str, verdict: Verdict, stop: Stop, limits: Limits) -> Fetched:
         """See `Backend.run`."""
         with _turn(self._busy, stop):
-            try:
-                fairy = self._pool.connect()
-            except Exception as error:
-                raise StatementError("database", f"no connection: {error}") from error
-            try:
-                raw = fairy.driver_connection
-                assert isinstance(raw, sqlite3.Connection)
-                if self._widest is None:
-                    self._widest = widest_table(raw)
-                with nullcontext() if self._private else hardened(raw):
-                    return run_on(raw, sql, verdict, stop, limits, refused=self._refused, widest=self._widest)
-            except sqlite3.Error as error:  # not from the statement: the connection itself is in trouble
-                fairy.invalidate()
-                raise StatementError("database", str(error)) from error
-            finally:
-                fairy.close()
+            while True:
+                try:
+                    return self._once(sql, verdict, stop, limits)
+                except StatementError as error:
+                    if not (self._private and _locked(error.__cause__)):
+                        raise
+                    time.sleep(min(_LOOK, stop.remaining))
+                    if stop.due():
+                        raise stopped(stop) if stop.reason == "cancelled" else error from error.__cause__
+
+    def _once(self, sql: str, verdict: Verdict, stop: Stop, limits: Limits) -> Fetched:
+        try:
+            fairy = self._pool.connect()
+        except Exception as error:
+            raise StatementError("database", f"no connection: {error}") from error
+        try:
+            raw = fairy.driver_connection
+            assert isinstance(raw, sqlite3.Connection)
+            if self._widest is None:
+                self._widest = widest_table(raw)
+            with nullcontext() if self._private else hardened(raw):
+                return run_on(raw, sql, verdict, stop, limits, refused=self._refused, widest=self._widest)
+        except sqlite3.Error as error:  # not from the statement: the connection itself is in trouble
+            fairy.invalidate()
+            raise StatementError("database", str(error)) from error
+        finally:
+            fairy.close()
 
     def close(self) -> None:
         """Closes the connections, if they are ours."""
@@ -175,7 +187,13 @@ def widest_table(raw: sqlite3.Connection) -> int:
 
 def _open(raw: Any, _record: object) -> None:
     raw.isolation_level = None
+    raw.execute("PRAGMA busy_timeout=0")  # SQLite's own wait for a writer hears no deadline: `run` waits instead
     harden(raw)
+
+
+def _locked(error: BaseException | None) -> bool:
+    """Whether another connection holds the file for itself, for now."""
+    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
 @contextmanager
@@ -268,6 +286,7 @@ _WIDEST = (
     "SELECT max(n) FROM (SELECT count(*) AS n FROM sqlite_master AS m JOIN pragma_table_info(m.name) AS c "
     "WHERE m.type IN ('table', 'view') GROUP BY m.name)"
 )
+_LOOK = 0.02  # seconds between two looks at a locked file
 _STEPS = 1_000_000  # the watchdog interrupts; this is for the case that its thread gets no turn
 _FEW_STEPS = 500
 _ACCUMULATING = frozenset({"json_group_array", "json_group_object", "jsonb_group_array", "jsonb_group_object"})
