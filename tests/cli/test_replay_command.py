@@ -70,3 +70,16 @@ def test_a_mistaken_option_is_refused(pools: str, arguments: str) -> None:
 
 def one_shot(folder: Path) -> Path:
     return Policy.one_shot().save(folder / "one_shot.json")
+
+
+def test_figures_on_what_the_policy_was_fitted_on_are_called_flattering(pools: str, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip install 'tta-langgraph[learn]'")
+    path = str(tmp_path / "policy.json")
+    fitted = CliRunner().invoke(app, ["fit", pools, "--predictor", "transitions", "--out", path])
+    assert fitted.exit_code == 0, fitted.output
+    everything = CliRunner().invoke(app, ["replay", pools, "--policy", path, "--repeats", "1", "--json"])
+    assert "figures flatter it" in everything.stderr
+    json.loads(everything.stdout)
+    fresh = CliRunner().invoke(app, ["replay", pools, "--policy", path, "--repeats", "1", "--side", "test"])
+    assert fresh.exit_code == 0
+    assert "flatter" not in fresh.output

@@ -26,11 +26,11 @@ def test_costs_that_do_not_overlap_give_no_area_and_say_so() -> None:
     assert found.worst_gap_at == 8.7
 
 
-def test_one_static_strategy_alone_leaves_no_room_and_says_so() -> None:
+def test_a_best_static_strategy_that_is_the_cheapest_leaves_no_range_and_says_so() -> None:
     static = frontier([(10.0, 1.0)])
     found = compare(static, static, static)
     assert math.isnan(found.area_share)
-    assert found.no_area == "there is no room between the best static mixture and the oracle"
+    assert found.no_area == "the best static strategy is the cheapest, which leaves no range of costs"
 
 
 def test_no_share_of_the_area_is_given_where_a_static_strategy_beats_the_oracle() -> None:

@@ -70,6 +70,17 @@ def warn_of_measure(policy: Policy, measure: str) -> None:
         warn(f"the policy {policy.name!r} was fitted with --measure {fitted}, and its prices are used on {measure}")
 
 
+def warn_of_overlap(policy: Policy, table: Columns) -> None:
+    """Figures on the questions that a policy was fitted on are better than it will do on others."""
+    fitted = set((policy.notes.get("fitted_on") or {}).get("databases") or ())
+    here = set(table.db_ids)
+    if fitted & here:
+        warn(
+            f"the policy {policy.name!r} was fitted on {len(fitted & here)} of the {len(here)} databases here: these "
+            "figures flatter it. --side test leaves out those that `tta fit` learned from"
+        )
+
+
 def warn(message: str) -> None:
     """One line on standard error."""
     Console(stderr=True, soft_wrap=True).print(f"[yellow]warning:[/yellow] {escape(message)}", highlight=False)

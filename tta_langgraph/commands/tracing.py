@@ -12,7 +12,14 @@ from rich.console import Console
 from tta_langgraph.budget import Budget
 from tta_langgraph.commands.arguments import limit, price
 from tta_langgraph.commands.bars import bar
-from tta_langgraph.commands.recorded import need_recording, one_side, read_columns, warn, warn_of_measure
+from tta_langgraph.commands.recorded import (
+    need_recording,
+    one_side,
+    read_columns,
+    warn,
+    warn_of_measure,
+    warn_of_overlap,
+)
 from tta_langgraph.commands.render import show_table
 from tta_langgraph.decision import Policy
 from tta_langgraph.errors import TraceError
@@ -62,6 +69,7 @@ def replay(
     cards = order(table, repeats=repeats)
     budget = None if tokens is None and seconds is None else Budget(tokens=tokens, seconds=seconds)
     chosen = _policy(policy, measure).with_opening(opening)
+    warn_of_overlap(chosen, table)
     with bar(Console(stderr=True), "replaying", cards.episodes) as advance:
 
         def tell(done: int, _: int) -> None:

@@ -156,6 +156,8 @@ def compare(policy: Frontier, static: Frontier, oracle: Frontier, *, grid: int =
         none = "the policy's cheapest point costs more than the best static strategy"
     elif above:
         none = f"{above[-1]} does better than the oracle, which is no bound here"
+    elif low == high:
+        none = "the best static strategy is the cheapest, which leaves no range of costs"
     elif room <= 1e-9 * (high - low):
         none = "there is no room between the best static mixture and the oracle"
     return Comparison(
