@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
+import shutil
 import sqlite3
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -281,3 +287,35 @@ def test_a_reply_goes_from_text_to_rows(sqlite_path: Path) -> None:
     with Database(sqlite_path) as database:
         result = database.execute(sql)
     assert (result.rows, result.ordered, result.columns) == ((("Bob",),), True, ("name",))
+
+
+@pytest.fixture
+def read_only_folder() -> Iterator[Path]:
+    """A folder that nobody may write to, root neither: for the test, root is somebody else."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp" if Path("/tmp").is_dir() else None))
+    with closing(sqlite3.connect(folder / "a b.sqlite")) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE pet (name text)")
+        connection.execute("INSERT INTO pet VALUES ('Rex')")
+        connection.commit()
+    folder.chmod(0o555)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65_534)
+    yield folder
+    os.seteuid(user)
+    folder.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="folders cannot be made read-only here")
+def test_a_file_with_a_write_ahead_log_in_a_read_only_folder_is_opened_by_what_the_error_says(
+    read_only_folder: Path,
+) -> None:
+    path = read_only_folder / "a b.sqlite"
+    with pytest.raises(DatabaseError, match="write-ahead log, and its folder is read-only") as caught:
+        Database(path)
+    address = re.search(r"sqlite:///\S+", caught.value.remedy)
+    assert address
+    with Database(address[0].rstrip(".")) as database:
+        assert database.execute("SELECT name FROM pet").rows == (("Rex",),)

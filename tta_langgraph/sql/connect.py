@@ -157,6 +157,29 @@ def _existing(url: URL) -> None:
         )
 
 
+def remedy_for(url: URL) -> str:
+    """What helps where the database of this address cannot be read."""
+    path = Path(str(url.database)).resolve()
+    writable = os.access(path.parent, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+    if url.get_backend_name() != "sqlite" or in_memory(url) or writable or not _write_ahead(path):
+        return "Check the address, the credentials and that the server runs; a file must be a database of that kind"
+    log = path.with_name(f"{path.name}-wal")
+    if log.exists() and log.stat().st_size:
+        return f"It keeps a write-ahead log, and its folder is read-only: copy it with {log.name} to a folder of yours"
+    return (
+        "It keeps a write-ahead log, and its folder is read-only: where nobody writes to it, open it as "
+        f"sqlite:///file:{quote(str(path))}?immutable=1&uri=true"
+    )
+
+
+def _write_ahead(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(20)[18:] == b"\x02\x02"
+    except OSError:
+        return False
+
+
 def in_memory(url: URL) -> bool:
     """Whether the URL names a database that has no file."""
     database = url.database or ""

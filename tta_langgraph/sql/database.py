@@ -20,7 +20,7 @@ from tta_langgraph.errors import DatabaseError
 from tta_langgraph.sql.backend import Backend, StatementError
 from tta_langgraph.sql.catalog import Catalog, beyond_default, qualifiers, read_catalog, table_names
 from tta_langgraph.sql.checks import Policy, Verdict, check
-from tta_langgraph.sql.connect import Source, source_of
+from tta_langgraph.sql.connect import Source, remedy_for, source_of
 from tta_langgraph.sql.engines import backend_for
 from tta_langgraph.sql.near import near_values
 from tta_langgraph.sql.policy import DIALECTS
@@ -322,7 +322,7 @@ def _unreachable(error: Exception, source: Source) -> DatabaseError:
     return DatabaseError(
         f"the database cannot be read: {one_line(str(cause))}",
         where=source.name,
-        remedy="Check the address, the credentials and that the server runs; a file must be a database of that kind",
+        remedy=remedy_for(source.engine.url),
     )
 
 
