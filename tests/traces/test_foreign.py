@@ -156,3 +156,9 @@ def test_answers_without_a_label_are_left_out_and_counted() -> None:
 def test_what_cannot_be_is_refused_by_name(row: dict[str, Any], told: str) -> None:
     with pytest.raises(TraceError, match=told):
         import_answers([row])
+
+
+def test_answers_from_an_editor_that_marks_its_encoding_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    path.write_text('{"question_id": "ü", "answer": "4", "correct": true}\n', encoding="utf-8-sig")
+    assert [pool.question_id for pool in read_answers(path).pools] == ["ü"]

@@ -60,6 +60,15 @@ def test_a_bad_line_is_refused_with_its_number(tmp_path: Path, line: str, said: 
     assert caught.value.where == f"{path}, line 2"
 
 
+def test_a_file_from_an_editor_that_marks_its_encoding_is_read_and_no_letter_ends_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "questions.jsonl"
+    asked = "How many?\u2028And\u0085where?"
+    rows = [{**ROW, "question": asked}, {**ROW, "id": "2"}]
+    text = "\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    path.write_bytes(text.encode("utf-8-sig"))
+    assert [question.question for question in load_questions(path)] == [asked, "How many?"]
+
+
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TraceError, match="cannot be read"):
         load_questions(tmp_path / "none.jsonl")

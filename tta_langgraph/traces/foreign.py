@@ -371,7 +371,8 @@ def _renamed(row: Row, names: Mapping[str, str]) -> Row:
 
 def _lines(path: Path) -> Iterator[tuple[str, Row]]:
     try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
+        coded = "utf-8-sig"  # with or without the mark that some editors put before the first line
+        with gzip.open(path, "rt", encoding=coded) if path.suffix == ".gz" else path.open(encoding=coded) as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     yield f"{path}, line {number}", _object(line, f"{path}, line {number}")

@@ -44,7 +44,8 @@ def load_questions(path: str | Path) -> list[Question]:
     """
     found: dict[str, Question] = {}
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        # a mark before the first line is an editor's; U+2028 and its like are letters of a question and end no line
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         told = getattr(error, "strerror", None) or error
         raise TraceError(
