@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 from langchain_core.messages import AIMessage
+from sqlalchemy import create_engine, text
 
 from tta_langgraph.errors import TraceError
 from tta_langgraph.nodes import Generate
 from tta_langgraph.sql import Database
 from tta_langgraph.testing import LoggedRequest, Reply, ScriptedServer, scripted_chat_model
 from tta_langgraph.traces.sleep import SleepNotes, read_notes, read_questions, schema_hash, sleep
+from tta_langgraph.traces.sleep_joins import join_paths
 
 QUESTIONS = """Here are some questions:
 1. How many singers are there?
@@ -157,3 +159,20 @@ def test_notes_of_a_masked_database_hold_no_values(server: ScriptedServer, path:
     with Database(path, mask=True) as database:
         notes: SleepNotes = sleep(database, scripted_chat_model(server))
     assert notes.values == {}
+
+
+def test_notes_name_tables_as_a_statement_has_to_and_belong_to_one_schema(tmp_path: Path) -> None:
+    pytest.importorskip("duckdb_engine")
+    engine = create_engine(f"duckdb:///{tmp_path}/tenants.duckdb")
+    with engine.begin() as connection:
+        for schema in ("north", "south east"):
+            connection.execute(text(f'CREATE SCHEMA "{schema}"'))
+            connection.execute(text(f'CREATE TABLE "{schema}"."order" ("no" int PRIMARY KEY)'))
+            item = f'"order no" int REFERENCES "{schema}"."order"("no")'
+            connection.execute(text(f'CREATE TABLE "{schema}"."order item" (id int, {item})'))
+    with Database(engine, schema="north") as north, Database(engine, schema="south east") as south:
+        assert schema_hash(north) != schema_hash(south)
+        (line,) = join_paths(south.catalog)
+        joined = '"south east"."order item" JOIN "south east"."order"'
+        assert south.execute(f"SELECT * FROM {joined} ON {line.partition(': ')[2]}").error is None
+    engine.dispose()

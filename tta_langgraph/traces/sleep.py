@@ -194,13 +194,14 @@ async def asleep(
 
 
 def schema_hash(database: Database) -> str:
-    """SHA-256 of tables, columns, types and keys; data does not count."""
+    """SHA-256 of tables, columns, types and keys, and of the schema where statements name it; data does not count."""
     parts = [
         [
             table.name,
             [[column.name, column.type] for column in table.columns],
             list(table.primary_key),
             sorted([list(key.columns), key.table, list(key.referred)] for key in table.foreign_keys),
+            *([] if table.schema is None else [table.schema]),  # statements name it: notes on one do not fit another
         ]
         for table in sorted(database.catalog.tables, key=lambda table: table.name)
     ]

@@ -6,6 +6,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable
 
 from tta_langgraph.sql.catalog import Catalog
+from tta_langgraph.sql.names import located, spelled
 
 Edge = tuple[str, str]
 """The other table, and the condition that joins it."""
@@ -40,13 +41,17 @@ def _edges(catalog: Catalog) -> dict[str, list[Edge]]:
     for table in catalog.tables:
         for key in table.foreign_keys:
             other = catalog.by_name.get(key.table.lower())
-            if other is None or other.name == table.name:
+            if other is None or other.name == table.name or key.schema != other.schema:  # its namesake elsewhere
                 continue
             referred = key.referred or other.primary_key
             if len(referred) != len(key.columns):
                 continue
             pairs = zip(key.columns, referred, strict=True)
-            condition = " AND ".join(f"{table.name}.{ours} = {other.name}.{theirs}" for ours, theirs in pairs)
+            here, there = (located(each.name, each.schema, catalog.dialect) for each in (table, other))
+            condition = " AND ".join(
+                f"{here}.{spelled(ours, catalog.dialect)} = {there}.{spelled(theirs, catalog.dialect)}"
+                for ours, theirs in pairs
+            )
             edges[table.name].append((other.name, condition))
             edges[other.name].append((table.name, condition))
     return edges
