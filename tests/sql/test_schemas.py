@@ -79,3 +79,23 @@ def test_a_reference_into_another_schema_says_which(postgres_url: str, engine: E
     with Database(engine) as database:
         assert 'REFERENCES "Sales Dept"."Order"(id)' in database.schema_prompt()
         assert '-> "Sales Dept"."Order".id' in database.schema_prompt(style="compact")
+
+
+def test_a_partitioned_table_is_told_once_and_its_parts_can_be_read(postgres_url: str) -> None:
+    engine = create_engine(postgres_url)
+    with engine.begin() as connection:
+        connection.execute(text("DROP TABLE IF EXISTS sale"))
+        connection.execute(text("CREATE TABLE sale (city text, month int) PARTITION BY LIST (month)"))
+        for month in range(1, 13):
+            connection.execute(text(f"CREATE TABLE sale_{month:02} PARTITION OF sale FOR VALUES IN ({month})"))
+        connection.execute(text("INSERT INTO sale VALUES ('Oslo', 3)"))
+    with Database(engine, include_tables=["sale*"]) as database:
+        prompt = database.schema_prompt()
+        assert "CREATE TABLE sale (" in prompt
+        assert "sale_03" not in prompt
+        assert database.execute("SELECT city FROM sale_03").rows == (("Oslo",),)
+    with Database(engine, include_tables=["sale_03"]) as alone:
+        assert "CREATE TABLE sale_03 (" in alone.schema_prompt()
+    with engine.begin() as connection:
+        connection.execute(text("DROP TABLE sale"))
+    engine.dispose()

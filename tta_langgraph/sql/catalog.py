@@ -122,8 +122,23 @@ def read_catalog(connection: Connection, names: Sequence[str], schema: str | Non
     if connection.dialect.name == "duckdb":
         tables = _duckdb_tables(connection, names, schema)
     else:
+        names = _without_partitions(connection, names, schema)
         tables = _reflected(inspect(connection), names, schema, connection.dialect)
     return Catalog(tables=tables, dialect=dialect, by_name={table.name.lower(): table for table in tables})
+
+
+def _without_partitions(connection: Connection, names: Sequence[str], schema: str | None) -> Sequence[str]:
+    """Leaves out the partitions of tables that are there themselves: hundreds of copies would hide all else."""
+    if connection.dialect.name != "postgresql" or (getattr(connection.dialect, "server_version_info", None) or ()) < (
+        10,
+    ):
+        return names
+    here = schema or inspect(connection).default_schema_name
+    parents: dict[str, str] = {
+        str(row[0]): str(row[1]) for row in connection.execute(text(_PARTITIONS), {"schema": here})
+    }
+    there = set(names)
+    return [name for name in names if parents.get(name) not in there]
 
 
 def _reflected(inspector: Inspector, names: Sequence[str], schema: str | None, dialect: Dialect) -> tuple[Table, ...]:
@@ -242,6 +257,13 @@ def _duckdb_tables(connection: Connection, names: Iterable[str], schema: str | N
 
 
 _COLLATION = re.compile(r" (?:CHARACTER SET|COLLATE) \S+")
+_PARTITIONS = (
+    "SELECT part.relname, whole.relname FROM pg_catalog.pg_inherits AS i "
+    "JOIN pg_catalog.pg_class AS part ON part.oid = i.inhrelid "
+    "JOIN pg_catalog.pg_class AS whole ON whole.oid = i.inhparent "
+    "JOIN pg_catalog.pg_namespace AS n ON n.oid = part.relnamespace AND n.oid = whole.relnamespace "
+    "WHERE part.relispartition AND n.nspname = :schema"
+)
 _DUCKDB_WHERE = (
     "WHERE NOT internal AND database_name = current_database() AND schema_name = coalesce(:schema, current_schema())"
 )
