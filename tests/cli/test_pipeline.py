@@ -70,7 +70,10 @@ def test_record_fit_tune_replay_report_and_stats(recorded: tuple[str, str], tmp_
     tta("tune", pools, "--policy", policy, "--accuracy", "0.5", "--side", "all", "--out", policy)
     assert Policy.load(policy).utility.per_token >= 0
 
-    found = json.loads(tta("replay", pools, "--policy", policy, "--json"))
+    replayed = CliRunner().invoke(app, ["replay", pools, "--policy", policy, "--json"])
+    assert "fitted on 3 of the 3 databases here" in replayed.stderr
+    assert "--side" not in replayed.stderr, "it was fitted on all of them"
+    found = json.loads(replayed.stdout)
     assert found["questions"] == 6
     by_name = {row["strategy"]: row for row in found["strategies"]}
     assert by_name["one_shot"]["accuracy"] == 0.5, "only the pets are counted rightly"

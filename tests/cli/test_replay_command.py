@@ -78,7 +78,7 @@ def test_figures_on_what_the_policy_was_fitted_on_are_called_flattering(pools: s
     fitted = CliRunner().invoke(app, ["fit", pools, "--predictor", "transitions", "--out", path])
     assert fitted.exit_code == 0, fitted.output
     everything = CliRunner().invoke(app, ["replay", pools, "--policy", path, "--repeats", "1", "--json"])
-    assert "figures flatter it" in everything.stderr
+    assert "figures flatter it; --side test" in everything.stderr
     json.loads(everything.stdout)
     fresh = CliRunner().invoke(app, ["replay", pools, "--policy", path, "--repeats", "1", "--side", "test"])
     assert fresh.exit_code == 0
