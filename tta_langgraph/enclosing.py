@@ -80,13 +80,21 @@ def _around(config: Mapping[str, Any], noted: Enclosing | None) -> Enclosing | N
 
 def _caller_of(configurable: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The config of the task that called the graph of this one; None if it cannot be told."""
+    config: Mapping[str, Any] | None = getattr(_loop_in(configurable), "config", None)
+    return config if config is not None and "__pregel_read" in config.get("configurable", {}) else None
+
+
+def loop_of(config: Mapping[str, Any]) -> Any:
+    """What runs the graph of a task, from its first step to its last; None if it has another form than we know."""
+    return _loop_in(config["configurable"])
+
+
+def _loop_in(configurable: Mapping[str, Any]) -> Any:
     call = configurable.get("__pregel_call")
     for cell in getattr(call, "__closure__", None) or ():  # guarded, in a node with a timeout
         if isinstance(cell.cell_contents, partial):
             call = cell.cell_contents
-    loop = getattr(getattr(call, "keywords", {}).get("schedule_task"), "__self__", None)
-    config: Mapping[str, Any] | None = getattr(loop, "config", None)
-    return config if config is not None and "__pregel_read" in config.get("configurable", {}) else None
+    return getattr(getattr(call, "keywords", {}).get("schedule_task"), "__self__", None)
 
 
 def trackers_around(config: Mapping[str, Any] | None) -> Iterator[Any]:

@@ -12,15 +12,15 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from langgraph.errors import GraphBubbleUp
 
 from tta_langgraph.budget import Budget, BudgetTracker, Remaining, new_id
 from tta_langgraph.charge_write import ChargeWrite
-from tta_langgraph.enclosing import CHANNEL, Enclosing, in_send, in_state, note_task, task_writes, tasks_around
+from tta_langgraph.enclosing import CHANNEL, Enclosing, in_send, in_state, loop_of, note_task, task_writes, tasks_around
 from tta_langgraph.enclosing import running_config as running_config
 from tta_langgraph.journal_interrupt import anote_interrupt, note_interrupt
 from tta_langgraph.ledger import Ledger
@@ -30,12 +30,18 @@ if TYPE_CHECKING:
     from tta_langgraph.pool import SharedPool
 
 KEPT_EPISODES = 4096
-"""Ledgers kept in memory; beyond it the longest unused idle one is dropped (its charges are in the graph's state)."""
+"""Ledgers kept in memory beside those in use; beyond it the longest unused one is dropped (its charges are in the
+graph's state)."""
 
 _PROCESS = new_id()[:8]
 _active: ContextVar[Scope | None] = ContextVar("tta_budget_scope", default=None)
 _lock = threading.Lock()
-_ledgers: OrderedDict[str, Ledger] = OrderedDict()
+_ledgers: WeakValueDictionary[str, Ledger] = WeakValueDictionary()
+"""Every account that anything holds, by episode: of one there are never two, however many others there are."""
+_recent: OrderedDict[str, Ledger] = OrderedDict()
+"""Those that were used last."""
+_held: WeakKeyDictionary[object, dict[str, Ledger]] = WeakKeyDictionary()
+"""Those that a graph draws on, for as long as it runs: what its tasks have spent is in no state before they end."""
 _runs: OrderedDict[tuple[int, str], tuple[object, Ledger]] = OrderedDict()
 
 
@@ -99,7 +105,11 @@ class budget_scope:
     def __enter__(self) -> Scope:
         around, config = _active.get(), running_config()
         tracker = self._budget if isinstance(self._budget, BudgetTracker) else BudgetTracker.start(self._budget)
-        ledger = ledger_for(tracker, _found(tracker_in_state(config), config))
+        own = tracker_in_state(config)
+        outer = _found(own, config)
+        if config is not None and own is not None and outer is not None:
+            _hold(config, outer, own.episode)
+        ledger = ledger_for(tracker, outer)
         scope = _opened(ledger, (around.pools if around else ()) + self._pools)
         if ledger.counts_activity and config is not None:
             ledger.touch(invocation_of(config))
@@ -217,6 +227,7 @@ def ledger_here(tracker: BudgetTracker | None, config: Mapping[str, Any] | None)
     part = in_send(config)
     if isinstance(part, BudgetTracker) and part.episode:
         ledger = ledger_for(part, ledger)
+        _hold(config, ledger, part.episode)
     if ledger is not None and ledger.counts_activity:
         ledger.touch(invocation_of(config))
     return ledger
@@ -251,9 +262,12 @@ def _around(task: Enclosing | None) -> Ledger | None:
         return scope.ledger if scope else None
     # A scope that was opened inside the task has its graph's ledger in its lineage; any other is around the graph.
     around, tracker = _around(task.outer), tracker_in_state(task.config)
-    ledger = around if tracker is None else ledger_for(tracker, around)
-    part = in_send(task.config)
-    return ledger_for(part, ledger) if isinstance(part, BudgetTracker) and part.episode else ledger
+    ledger = around
+    for own in (tracker, in_send(task.config)):
+        if isinstance(own, BudgetTracker) and own.episode:
+            ledger = ledger_for(own, ledger)
+            _hold(task.config, ledger, own.episode)
+    return ledger
 
 
 def ledger_for(tracker: BudgetTracker, parent: Ledger | None = None) -> Ledger:
@@ -270,10 +284,10 @@ def ledger_for(tracker: BudgetTracker, parent: Ledger | None = None) -> Ledger:
         ledger = account = _ledgers.get(tracker.episode)
         if ledger is None:
             ledger = _ledgers[tracker.episode] = Ledger(tracker)
-            if len(_ledgers) > KEPT_EPISODES:
-                _trim()
-        else:
-            _ledgers.move_to_end(tracker.episode)
+        _recent[tracker.episode] = ledger
+        _recent.move_to_end(tracker.episode)
+        while len(_recent) > KEPT_EPISODES:
+            _recent.popitem(last=False)
         if parent is not None:
             ledger = ledger.under(parent)
     if account is not None:
@@ -381,12 +395,21 @@ def _note_run(config: Mapping[str, Any], ledger: Ledger, episode: str) -> None:
     noted = _runs.get(key)
     if noted is not None and noted[0] is control and noted[1] is ledger:
         return
+    _hold(config, ledger, episode)
     with _lock:
         # The control object is kept, so that its id cannot be taken by another run's.
         _runs[key] = (control, ledger.of_episode(episode))
         _runs.move_to_end(key)
         while len(_runs) > KEPT_EPISODES:
             _runs.popitem(last=False)
+
+
+def _hold(config: Mapping[str, Any], ledger: Ledger, episode: str) -> None:
+    """Keeps the ledger of an episode, and those around it, in memory until the graph of this task has ended."""
+    loop = loop_of(config)
+    if loop is not None:
+        with _lock:
+            _held.setdefault(loop, {})[episode] = ledger.of_episode(episode)
 
 
 def _ledger_of_run(config: Mapping[str, Any] | None) -> Ledger | None:
@@ -407,9 +430,3 @@ def _graph_of(config: Mapping[str, Any]) -> str:
     """The namespace of the graph that a task belongs to; empty for the outermost one."""
     namespace: str = config["configurable"].get("checkpoint_ns", "")
     return namespace.rpartition("|")[0]
-
-
-def _trim() -> None:
-    for episode in list(islice(_ledgers, len(_ledgers) - KEPT_EPISODES)):
-        if not _ledgers[episode].in_flight:
-            del _ledgers[episode]
