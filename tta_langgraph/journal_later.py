@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 _log = logging.getLogger(__name__)
-_notes: set[asyncio.Task[None]] = set()
+_notes: set[asyncio.Future[Any]] = set()
 """Entries that are being written; an event loop keeps no hold of its tasks."""
 
 
@@ -19,11 +19,16 @@ def write_later(note: Coroutine[Any, Any, None]) -> None:
     except RuntimeError:  # thrown out by `close()` after its loop has ended
         note.close()
         return
-    _notes.add(task)
-    task.add_done_callback(_noted)
+    end_later(task)
 
 
-def _noted(task: asyncio.Task[None]) -> None:
+def end_later(work: asyncio.Future[Any]) -> None:
+    """Has what was begun come to its end while nobody waits for it."""
+    _notes.add(work)
+    work.add_done_callback(_noted)
+
+
+def _noted(task: asyncio.Future[Any]) -> None:
     _notes.discard(task)
     if not task.cancelled() and (error := task.exception()) is not None:
         _log.warning("what became of a cancelled call could not be written to the journal: %s", error)

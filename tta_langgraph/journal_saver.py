@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
+from tta_langgraph.journal_later import end_later
 from tta_langgraph.threads import in_thread
 
 _PATIENCE = 2.0
@@ -57,9 +58,21 @@ class SaverAccess:
     async def acall(self, method: str, *arguments: Any) -> Any:
         """Calls a method without blocking.
 
+        Who is cancelled meanwhile leaves at once, but the call goes on to its end: the connection is the graph's, and
+        LangGraph cancels a node whose sister has failed more than once, at which psycopg closes it.
+
         Raises:
             Unreachable: the checkpointer implements neither form of it.
         """
+        call = asyncio.ensure_future(self._acall(method, *arguments))
+        try:
+            return await asyncio.shield(call)
+        except BaseException:
+            if not call.done():
+                end_later(call)
+            raise
+
+    async def _acall(self, method: str, *arguments: Any) -> Any:
         home = self._home()
         if home is not None and home is not asyncio.get_running_loop():
             # Its connection and locks belong to that loop; this one may be of an `asyncio.run` inside a node.

@@ -121,3 +121,35 @@ async def works_with_sync_calls(server: ScriptedServer, saver: Any) -> None:
     state = await graph_of(node, saver).ainvoke(INPUT, {"configurable": {"thread_id": "sync calls"}})
     assert state["answer"] == "finefine"
     assert state["budget"].usage.tokens == server.total
+
+
+async def test_a_call_that_is_cancelled_while_it_is_written_down_leaves_the_graphs_connection_whole(
+    server: ScriptedServer,
+    postgres_url: str,  # noqa: F811
+) -> None:
+    psycopg = pytest.importorskip("psycopg")
+    postgres = pytest.importorskip("langgraph.checkpoint.postgres.aio")
+    model, url = budgeted(scripted_chat_model(server)), postgres_url.replace("+psycopg", "")
+    async with (
+        await psycopg.AsyncConnection.connect(url) as other,
+        postgres.AsyncPostgresSaver.from_conn_string(url) as saver,
+    ):
+
+        async def node(state: EpisodeState) -> dict[str, Any]:
+            await other.execute("LOCK TABLE checkpoints IN ACCESS EXCLUSIVE MODE")
+            call = asyncio.create_task(model.ainvoke("x"))
+            while (await (await other.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")).fetchone()) == (0,):
+                await asyncio.sleep(0.01)
+            while not call.done():  # LangGraph does so twice in a sub-graph whose sister has failed
+                call.cancel()
+                await asyncio.sleep(0)
+            await other.rollback()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+            return {"answer": (await model.ainvoke("y")).text}
+
+        await saver.setup()
+        state = await graph_of(node, saver).ainvoke(INPUT, CONFIG, durability="sync")
+    assert state["answer"] == "fine"
+    assert state["budget"].usage.tokens == server.total
+    assert server.requests == 1
