@@ -25,6 +25,7 @@ class Own(TypedDict, total=False):
 def fresh(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """As in a new process."""
     monkeypatch.setattr(unlimited, "_said", False)
+    monkeypatch.setattr(unlimited, "_said_of_input", False)
     caplog.set_level(logging.WARNING, "tta_langgraph")
 
 
@@ -88,6 +89,37 @@ def test_whatever_has_a_budget_says_nothing(make: Any, model: Any, caplog: pytes
     branches.add_conditional_edges(START, lambda state: [Send("branch", {**state, "budget": Budget(tokens=500)})])
     branches.compile().invoke(ASKED)
     assert not said(caplog)
+
+
+class Question(TypedDict):
+    question: str
+
+
+class NoReducer(Own, total=False):
+    budget: Budget
+
+
+@pytest.mark.parametrize("lost", ["to the schema of the input", "to a key without the reducer", "after others"])
+def test_a_budget_that_was_given_and_limits_nothing_is_missed_whatever_was_said_before(
+    lost: str, model: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = call(model)
+    match lost:
+        case "to the schema of the input":
+            builder: Any = StateGraph(EpisodeState, input_schema=Question)
+        case "to a key without the reducer":
+            builder = StateGraph(NoReducer)
+        case _:
+            graph(node).invoke({"question": "2 + 2?"})
+            assert len(said(caplog)) == 1
+            caplog.clear()
+            builder = StateGraph(Own)
+    asked = builder.add_node("node", node).add_edge(START, "node").compile()
+    for _ in range(2):
+        asked.invoke(ASKED)
+    [message] = said(caplog)
+    assert "does not limit" in message
+    assert "EpisodeInput" in message
 
 
 @KINDS
