@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tta_langgraph import Budget, BudgetTracker
@@ -20,6 +20,7 @@ def ask(ledger: Ledger, tokens: int) -> Any:
 
 
 @given(steps)
+@settings(deadline=None)
 def test_calls_of_sisters_that_share_an_episode_count_where_they_were_made(steps: list[tuple[int, str, int]]) -> None:
     parents = [Ledger(BudgetTracker.start(Budget(tokens=200))) for _ in range(PARENTS)]
     shared = Ledger(BudgetTracker.start(Budget(tokens=300)))
