@@ -35,7 +35,8 @@ graph's state)."""
 
 _PROCESS = new_id()[:8]
 _active: ContextVar[Scope | None] = ContextVar("tta_budget_scope", default=None)
-_lock = threading.Lock()
+_lock = threading.RLock()
+"""Reentrant: Python may collect a stream that nobody closed while it is held, which then writes what it has spent."""
 _ledgers: WeakValueDictionary[str, Ledger] = WeakValueDictionary()
 """Every account that anything holds, by episode: of one there are never two, however many others there are."""
 _recent: OrderedDict[str, Ledger] = OrderedDict()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Send
 
-from tta_langgraph import Budget, EpisodeState, SharedPool, budget_scope, budgeted
+from tta_langgraph import Budget, EpisodeState, SharedPool, budget_scope, budgeted, scope
 from tta_langgraph.testing import Reply, ScriptedServer, scripted_chat_model
 
 pytestmark = pytest.mark.timeout(120)
@@ -125,3 +126,27 @@ async def test_two_pools_are_taken_in_one_order_whatever_order_they_are_given_in
         ]
         await asyncio.gather(*(model.ainvoke("x") for model in models * 6))
         assert user.spent()["tokens"] == team.spent()["tokens"] == server.total
+
+
+@pytest.mark.timeout(30)
+def test_a_stream_that_nobody_closed_can_be_collected_at_any_moment() -> None:
+    """Python closes it wherever it happens to collect it, also while the accounts are being looked up."""
+    with ScriptedServer(script=lambda _: Reply("word " * 20, stream_interval=0.01)) as server:
+        model = budgeted(scripted_chat_model(server, stream_usage=True))
+
+        def node(state: EpisodeState) -> dict[str, Any]:
+            model.invoke("x")
+            stream = model.stream("x")
+            next(stream)
+            forgotten: list[Any] = [stream]
+            forgotten.append(forgotten)
+            del stream
+            with scope._lock:
+                del forgotten
+                gc.collect()
+            return {"answer": "done"}
+
+        graph = StateGraph(EpisodeState).add_node("node", node).add_edge(START, "node").compile()
+        state = graph.invoke({"question": "?", "budget": Budget(tokens=5_000)})
+    assert state["answer"] == "done"
+    assert state["budget"].usage.model_calls == 2
