@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -40,14 +41,16 @@ def test_the_server_ends_with_the_command(sign: str, tmp_path: Path) -> None:
         pytest.skip(f"this system has no {sign}")
     script = tmp_path / "program.py"
     script.write_text(PROGRAM)
-    command = subprocess.Popen([sys.executable, "-u", script], stdout=subprocess.PIPE, text=True)
+    number = getattr(signal, sign)
+    default = partial(signal.signal, number, signal.SIG_DFL)  # under `nohup`, hanging up is ignored
+    command = subprocess.Popen([sys.executable, "-u", script], stdout=subprocess.PIPE, text=True, preexec_fn=default)
     assert command.stdout is not None
     lines = []
     while not ({"server", "ready:"} <= {line.split(" ")[0].strip() for line in lines}):
         lines.append(command.stdout.readline())
         assert lines[-1], lines
     server = next(int(line.split()[1]) for line in lines if line.startswith("server"))
-    command.send_signal(getattr(signal, sign))
+    command.send_signal(number)
     status = command.wait(timeout=60)
     try:
         os.kill(server, 0)
@@ -57,7 +60,7 @@ def test_the_server_ends_with_the_command(sign: str, tmp_path: Path) -> None:
         os.kill(server, signal.SIGKILL)
         gone = False
     assert gone
-    assert status == 128 + getattr(signal, sign)
+    assert status == 128 + number
 
 
 def test_options_and_vllms_own_arguments_reach_the_command() -> None:
