@@ -18,6 +18,11 @@ class BudgetedRequest(ModelRequest[Any]):
     `override` makes a request of the same class, so this holds for whatever they hand on.
     """
 
+    def __init__(self, *args: Any, **fields: Any) -> None:
+        super().__init__(*args, **fields)
+        # From langchain 1.5 on, a request that is made by `override` does not go by `__setattr__`.
+        object.__setattr__(self, "model", budgeted(self.model))
+
     def __setattr__(self, name: str, value: Any) -> None:
         """Sets a field; langchain's warning that this is deprecated still comes."""
         super().__setattr__(name, budgeted(value) if name == "model" else value)
