@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
 
-from tta_langgraph import Budget, BudgetMiddleware, EpisodeState, scope
+from tta_langgraph import Budget, BudgetMiddleware, EpisodeState
 from tta_langgraph.checkpoints import checkpoint_serializer
 from tta_langgraph.episode import BudgetNode, Call, Run, Steps
 from tta_langgraph.graphs import wrap_agent
@@ -39,17 +38,6 @@ def one_tool_call(request: LoggedRequest) -> Reply:
 def server() -> Iterator[ScriptedServer]:
     with ScriptedServer(script=one_tool_call) as running:
         yield running
-
-
-@pytest.fixture
-def work_as(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Switches between workers, each with a memory of its own."""
-    memories: dict[str, Any] = {}
-
-    def switch(name: str) -> None:
-        monkeypatch.setattr(scope, "_ledgers", memories.setdefault(name, OrderedDict()))
-
-    return switch
 
 
 class Query(BudgetNode):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
 
-from tta_langgraph import Budget, EpisodeState, budgeted, scope
+from tta_langgraph import Budget, EpisodeState, budgeted
 from tta_langgraph.checkpoints import checkpoint_serializer
 from tta_langgraph.testing import ScriptedServer, scripted_chat_model
 
@@ -25,17 +24,6 @@ INPUT: Any = {"question": "first", "budget": Budget(tokens=5_000)}
 def server() -> Iterator[ScriptedServer]:
     with ScriptedServer(script=lambda _: "word " * 20) as running:
         yield running
-
-
-@pytest.fixture
-def work_as(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Switches between workers, each with a memory of its own."""
-    memories: dict[str, Any] = {}
-
-    def switch(name: str) -> None:
-        monkeypatch.setattr(scope, "_ledgers", memories.setdefault(name, OrderedDict()))
-
-    return switch
 
 
 def graph_of(server: ScriptedServer, path: Path, after: Callable[[EpisodeState], Any]) -> Any:
